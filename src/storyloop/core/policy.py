@@ -1,0 +1,146 @@
+"""Policy: the limits, chains, drains, checks and budgets of a run, frozen when it opens.
+
+A run decides from this value alone; configuration files are never read again. `resume` may amend it,
+and the amendment is an event (`PolicyAmended`). All durations are seconds.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Drain(StrEnum):
+    """A role with a contract to which a chain of agents is bound."""
+
+    PLAN = "plan"
+    STORY = "story"
+    ANALYSIS = "analysis"
+    REVIEW = "review"
+    FIX = "fix"
+    COMMIT = "commit"
+    PR = "pr"
+    CONFLICT = "conflict"
+
+
+# These run only when `[drains]` binds them: a default chain does not.
+OPTIONAL_DRAINS = frozenset({Drain.ANALYSIS, Drain.COMMIT, Drain.PR})
+
+
+class AgentRef(msgspec.Struct, frozen=True, order=True):
+    """One entry of a chain: an agent, and the model it is asked to use (None: its own default)."""
+
+    agent: str
+    model: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "AgentRef":
+        """`claude` or `claude:small-model`."""
+        agent, _, model = text.partition(":")
+        return cls(agent=agent, model=model or None)
+
+    def __str__(self) -> str:
+        return self.agent if self.model is None else f"{self.agent}:{self.model}"
+
+
+class AgentKind(StrEnum):
+    """How an agent is spoken to."""
+
+    COMMAND = "command"
+    SCRIPT = "script"
+
+
+class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as configured: what is started, and which variables it gets besides the allow-list."""
+
+    kind: AgentKind
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    model: str | None = None
+    env: dict[str, str] = {}
+    pass_env: tuple[str, ...] = ()
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A command of the project: one line for `sh -c`, run in the worktree's root."""
+
+    run: str
+    timeout: float | None = None  # None: limits.check_timeout
+    env: dict[str, str] = {}
+    pass_env: tuple[str, ...] = ()
+
+
+class OnExhausted(StrEnum):
+    """What becomes of a story's partial work when its attempts are used up."""
+
+    BLOCK = "block"
+    COMMIT = "commit"
+
+
+class Require(StrEnum):
+    """What must be provable before a run may start (`[proof] require`)."""
+
+    CHECKS = "checks"
+    CRITERIA = "criteria"
+    NONE = "none"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What bounds an errand and a run; the names are those of `[limits]`."""
+
+    continuations: int = 3
+    fix_continuations: int = 3
+    format_retries: int = 10
+    same_agent_retries: int = 2
+    chain_cycles: int = 3
+    review_cycles: int = 3
+    loop_threshold: int = 5
+    calls_per_errand: int = 24
+    call_timeout: float = 3600.0
+    idle_timeout: float = 900.0
+    check_timeout: float = 1800.0
+    orphan_grace: float = 1800.0
+    backoff: float = 15.0  # the first pause between two cycles of a chain; it doubles, up to 15 minutes
+    max_wait: float = 86400.0
+    on_exhausted: OnExhausted = OnExhausted.BLOCK
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user is willing to spend; None is unlimited."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    time: float | None = None
+
+
+class WorktreePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the run's worktree stands and what it needs before the first story."""
+
+    setup: tuple[str, ...] = ()
+    copy: tuple[str, ...] = ()
+    pattern: str = "{repo}-wt-{branch}"
+    cleanup: bool = False
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run was opened with. `Policy()` holds the documented defaults."""
+
+    agents: dict[str, AgentSpec] = {}
+    chain: tuple[AgentRef, ...] = ()
+    drains: dict[Drain, tuple[AgentRef, ...]] = {}
+    checks: dict[str, Command] = {}
+    worktree: WorktreePolicy = WorktreePolicy()
+    limits: Limits = Limits()
+    require: Require = Require.CHECKS
+    budget: Budget = Budget()
+    no_wait: bool = False
+
+    def chain_of(self, drain: Drain) -> tuple[AgentRef, ...]:
+        """The agents to ask for this drain, in order; empty when it is optional and not bound."""
+        if drain in self.drains:
+            return self.drains[drain]
+        return () if drain in OPTIONAL_DRAINS else self.chain
+
+    def check_timeout(self, check: Command) -> float:
+        """Seconds after which this command counts as unmeasured."""
+        return self.limits.check_timeout if check.timeout is None else check.timeout

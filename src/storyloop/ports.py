@@ -1,0 +1,294 @@
+"""Ports: what the engine needs of the world, as protocols, each with at least two implementations.
+
+Every implementation passes the contract suite of its port (`tests/ports/`). A port reports facts and
+raises only for its operator (`OperatorError`: disk full, repository gone) or its programmer; a failure that
+belongs to the run (an agent that crashed, a check that is red) is a value.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from storyloop.core.artifacts import Artifact
+from storyloop.core.events import Event
+from storyloop.core.facts import Change, Finding, Malformed, Measured, CallReport, Pin
+from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain
+from storyloop.core.run_state import RunState
+
+
+class Clock(Protocol):
+    """The only source of time."""
+
+    def now(self) -> datetime:
+        """This moment, in UTC."""
+        ...
+
+    def wait_until(self, moment: datetime, stop: threading.Event) -> bool:
+        """Sleep until `moment`; True when it has come, False as soon as `stop` is set."""
+        ...
+
+
+# --- journal ------------------------------------------------------------------------------------------
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as `status` lists it: kept beside the events so that listing folds none."""
+
+    run_id: str
+    repository: str  # identity: absolute path of the repository's common git directory
+    status: str
+    machine_state: str
+    project: str
+    branch: str
+    current_story: str | None
+    stories_passed: int
+    stories_total: int
+    iteration: int
+    review_iteration: int
+    started_at: datetime
+    finished_at: datetime | None
+    session_id: str | None
+    worktree: str
+    total_usage: msgspec.Raw  # JSON of Usage or null
+    cost_usd: float | None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What another process asks of a run's one writer."""
+
+    number: int  # the inbox's own, rising
+    what: str  # stop | skip | retry | budget
+    story: str | None = None
+    text: str = ""
+
+
+class Journal(Protocol):
+    """The ordered events of every run: the only truth. One writer per run, any number of readers."""
+
+    def append(self, run_id: str, events: Sequence[Event], *, after: int, row: RunRow) -> int:
+        """Store the events durably, all or none, with the run's row; the last one's number comes back.
+
+        `after` is the number of the last event the writer knows: another writer's event in between, or a
+        key that is there already, raises `JournalConflict`, and nothing is stored.
+        """
+        ...
+
+    def read(self, run_id: str, *, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """The events behind number `after`, oldest first, never all in memory at once."""
+        ...
+
+    def rows(self, repository: str | None = None) -> list[RunRow]:
+        """Every run (of one repository), newest first."""
+        ...
+
+    def save_snapshot(self, run_id: str, seq: int, state: RunState) -> None:
+        """Keep the state as of event `seq`: a cache that replaces the older one."""
+        ...
+
+    def load_snapshot(self, run_id: str) -> tuple[int, RunState] | None:
+        """The newest snapshot that this version can read."""
+        ...
+
+    def post(self, run_id: str, request: Request) -> int:
+        """Put a request into the run's inbox; its number is given here and comes back."""
+        ...
+
+    def inbox(self, run_id: str, *, after: int) -> list[Request]:
+        """Requests behind number `after`, oldest first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# --- repository ---------------------------------------------------------------------------------------
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run sits: absolute paths, so that nothing depends on the process's directory."""
+
+    run_id: str
+    worktree: str
+    branch: str
+    run_dir: str  # ours: private index, guard copies, repositories put aside
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The worktree's files as a tree object, after the agent's tampering with git was undone."""
+
+    tree: str
+    findings: tuple[Finding, ...] = ()
+
+
+class Author(msgspec.Struct, frozen=True, kw_only=True):
+    """What a commit of ours says: message with trailers, and the moment it is dated with."""
+
+    message: str
+    at: datetime
+
+
+class Repository(Protocol):
+    """The user's repository and the run's worktree in it. The user's checkout is never written to."""
+
+    @property
+    def identity(self) -> str:
+        """Absolute real path of the common git directory."""
+        ...
+
+    def open_worktree(self, place: Place, *, base: str, reuse_branch: bool, copy: Sequence[str]) -> tuple[str, ...]:
+        """Create branch and worktree at `base` (a branch that is reused keeps its tip); warnings come back.
+
+        Doing it again after a crash at any instruction completes it. `copy` names ignored files of the
+        user's checkout to bring along; one that is not there is a warning.
+        """
+        ...
+
+    def tip(self, place: Place) -> str:
+        """The commit that the run's branch points at."""
+        ...
+
+    def tree_of(self, commit: str) -> str:
+        """The tree of a commit."""
+        ...
+
+    def guard(self, place: Place) -> None:
+        """Remember git's own files (the `.git` file, config, hooks) as they are before an agent starts."""
+        ...
+
+    def settle(self, place: Place, *, expected_tip: str, label: str) -> Snapshot:
+        """Undo what an agent did to git (keeping it aside), then hash the worktree's files.
+
+        Commits of the agent are pinned under `refs/storyloop/<run>/<label>/...` and the branch is put back to
+        `expected_tip` with the files left as they are.
+        """
+        ...
+
+    def snapshot(self, place: Place) -> str:
+        """The tree of the worktree's files now (tracked and untracked, without ignored ones and `.storyloop`)."""
+        ...
+
+    def pin(self, place: Place, *, tree: str, label: str, author: Author) -> Pin:
+        """A commit of that tree on the branch's tip, kept by `refs/storyloop/<run>/<label>`; idempotent."""
+        ...
+
+    def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
+        """Put files of `tree` that were changed or deleted back; what had changed comes back, creations left."""
+        ...
+
+    def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
+        """Delete untracked, not ignored files that are not in `tree`; their paths come back."""
+        ...
+
+    def commit(self, place: Place, *, tree: str, parent: str, author: Author) -> str:
+        """Commit exactly `tree` onto the branch, compare-and-set against `parent`; the commit comes back.
+
+        The same arguments give the same commit: done twice, it is found the second time.
+        """
+        ...
+
+    def reset(self, place: Place, *, commit: str) -> None:
+        """Branch, index and files back to `commit`; untracked files go, ignored ones stay."""
+        ...
+
+    def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
+        """What differs between two trees, by path; lines counted for created and modified text files."""
+        ...
+
+    def close_worktree(self, place: Place) -> None:
+        """Remove the worktree's directory and registration; branch and pins stay."""
+        ...
+
+
+# --- agents and checks --------------------------------------------------------------------------------
+
+
+class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of one agent: everything that is needed to launch it, or to find it again."""
+
+    run_id: str
+    key: str  # derived: story/iteration/drain/attempt/call
+    call_dir: str
+    worktree: str
+    ref: AgentRef
+    agent: AgentSpec
+    drain: Drain
+    story: str | None
+    attempt: int
+    call: int
+    mode: str
+    session: str | None
+    prompt: str
+    call_timeout: float
+    idle_timeout: float
+    orphan_grace: float
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is seen doing; for watching, never for deciding."""
+
+    text: str
+
+
+class Watch(Protocol):
+    """A call that is under way."""
+
+    def wait(self, seconds: float) -> CallReport | None:
+        """Its report as soon as it has ended, else None after so many seconds."""
+        ...
+
+    def stop(self) -> None:
+        """End the agent's whole tree; `wait` then reports it as interrupted."""
+        ...
+
+    def activity(self) -> Activity | None:
+        """The newest thing it was seen doing since the last question, read within a fixed bound."""
+        ...
+
+
+class Agents(Protocol):
+    """Starts agents, and finds the ones that a dead Storyloop left running."""
+
+    def launch(self, order: CallOrder) -> Watch:
+        """Start the agent; one that cannot be started is a report (`missing`), not an error."""
+        ...
+
+    def adopt(self, order: CallOrder) -> Watch:
+        """Take up the call that an earlier process began; one that is lost reports as interrupted."""
+        ...
+
+
+class CheckOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one command of the project."""
+
+    check_dir: str
+    worktree: str
+    run_dir: str
+    command: Command
+    timeout: float
+
+
+class Checks(Protocol):
+    """Runs the project's commands, never through an agent."""
+
+    def run(self, order: CheckOrder, stop: threading.Event) -> Measured | None:
+        """Run it to its end in the worktree's root; None when `stop` was set meanwhile."""
+        ...
+
+
+class Artifacts(Protocol):
+    """Turns what an agent wrote into a value, or into the validator's errors."""
+
+    def decode(self, drain: Drain, text: bytes) -> Artifact | Malformed: ...
+
+    def schema_path(self, drain: Drain) -> Path:
+        """The XSD file that ships for this drain."""
+        ...
+
+
+class Prompts(Protocol):
+    """Renders what an agent is told."""
+
+    def render(self, template: str, values: dict[str, object]) -> str: ...
