@@ -1,0 +1,256 @@
+"""ProjectKnowledge: what the stories of a run taught about the project, handed to the prompts of later ones.
+
+Two sources meet here. The diff of a landed story says which files were touched: that is certain. The agent's
+`<knowledge>` says what they are for, what was decided and which patterns hold: that is its word, and never
+adds to `touched_by` while there is a diff. A newer decision on the same topic supersedes the older one, which
+is kept and marked; what an agent merely repeats from its prompt is not recorded again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:  # facts imports artifacts, and artifacts carry NotedKnowledge
+    from storyloop.core.facts import Change
+
+CHARACTERS_PER_TOKEN = 4
+
+
+class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A file: its purpose and symbols as agents told, the stories that touched it, its size."""
+
+    purpose: str = ""
+    key_symbols: tuple[str, ...] = ()
+    touched_by: tuple[str, ...] = ()  # story ids, oldest first
+    line_count: int | None = None  # None: never measured, or not text
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A choice that a story made; `superseded_by` is the story that later chose otherwise."""
+
+    story_id: str
+    topic: str
+    choice: str
+    rationale: str
+    superseded_by: str | None = None
+
+
+class Pattern(msgspec.Struct, frozen=True, kw_only=True):
+    """A way of doing things in this project, with a file that shows it."""
+
+    story_id: str
+    description: str
+    example_file: str | None
+
+
+class StoryChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """The paths that one story changed; a renamed file was deleted and created."""
+
+    story_id: str
+    files_created: tuple[str, ...] = ()
+    files_modified: tuple[str, ...] = ()
+    files_deleted: tuple[str, ...] = ()
+    commit_hash: str | None = None
+
+
+class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known so far, and the commit that the run began from."""
+
+    files: Mapping[str, FileInfo] = {}
+    decisions: tuple[Decision, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+    story_changes: tuple[StoryChanges, ...] = ()
+    baseline_commit: str | None = None
+
+
+class NotedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says a file is for."""
+
+    path: str
+    purpose: str = ""
+    symbols: tuple[str, ...] = ()
+
+
+class NotedDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says it decided."""
+
+    topic: str
+    choice: str
+    rationale: str = ""
+
+
+class NotedPattern(msgspec.Struct, frozen=True, kw_only=True):
+    """A pattern that an agent says it followed."""
+
+    description: str
+    example_file: str | None = None
+
+
+class NotedKnowledge(msgspec.Struct, frozen=True, kw_only=True):
+    """The `<knowledge>` of one artifact; a malformed one is empty."""
+
+    files: tuple[NotedFile, ...] = ()
+    decisions: tuple[NotedDecision, ...] = ()
+    patterns: tuple[NotedPattern, ...] = ()
+
+
+def merge_story(
+    knowledge: ProjectKnowledge,
+    story_id: str,
+    changes: "Iterable[Change] | None",
+    noted: NotedKnowledge | None,
+    *,
+    commit_hash: str | None = None,
+) -> ProjectKnowledge:
+    """Add what one landed story changed and noted. `changes` None means that there is no diff."""
+    diff = tuple(changes or ())
+    noted = noted or NotedKnowledge()
+    record = StoryChanges(
+        story_id=story_id,
+        files_created=tuple(change.path for change in diff if change.kind == "created"),
+        files_modified=tuple(change.path for change in diff if change.kind == "modified"),
+        files_deleted=tuple(change.path for change in diff if change.kind == "deleted"),
+        commit_hash=commit_hash,
+    )
+    files = dict(knowledge.files)
+    for change in diff:
+        if change.kind == "deleted":
+            files.pop(change.path, None)
+        else:
+            known = files.get(change.path, FileInfo())
+            files[change.path] = msgspec.structs.replace(
+                known, touched_by=_joined(known.touched_by, (story_id,)), line_count=change.lines
+            )
+    for note in noted.files:
+        path = note.path.removeprefix("./")
+        if path in record.files_deleted:
+            continue
+        known = files.get(path, FileInfo())
+        files[path] = msgspec.structs.replace(
+            known,
+            purpose=note.purpose or known.purpose,
+            key_symbols=_joined(known.key_symbols, note.symbols),
+            touched_by=_joined(known.touched_by, (story_id,)) if changes is None else known.touched_by,
+        )
+    return msgspec.structs.replace(
+        knowledge,
+        files=files,
+        decisions=_with_decisions(knowledge.decisions, story_id, noted.decisions),
+        patterns=_with_patterns(knowledge.patterns, story_id, noted.patterns),
+        story_changes=(*knowledge.story_changes, record),
+    )
+
+
+def _joined(known: tuple[str, ...], more: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*known, *more)))
+
+
+def _same(text: str) -> str:
+    """The form in which two texts of an agent are compared."""
+    return " ".join(text.split()).casefold()
+
+
+def _with_decisions(
+    decisions: tuple[Decision, ...], story_id: str, noted: Iterable[NotedDecision]
+) -> tuple[Decision, ...]:
+    kept = list(decisions)
+    for note in noted:
+        older = next(
+            (
+                index
+                for index, decision in enumerate(kept)
+                if decision.superseded_by is None and _same(decision.topic) == _same(note.topic)
+            ),
+            None,
+        )
+        if older is not None:
+            if _same(kept[older].choice) == _same(note.choice):
+                continue
+            kept[older] = msgspec.structs.replace(kept[older], superseded_by=story_id)
+        kept.append(
+            Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale)
+        )
+    return tuple(kept)
+
+
+def _with_patterns(
+    patterns: tuple[Pattern, ...], story_id: str, noted: Iterable[NotedPattern]
+) -> tuple[Pattern, ...]:
+    kept = {_same(pattern.description): pattern for pattern in patterns}
+    for note in noted:
+        kept.setdefault(
+            _same(note.description),
+            Pattern(story_id=story_id, description=note.description, example_file=note.example_file),
+        )
+    return tuple(kept.values())
+
+
+# --- rendering for a prompt -------------------------------------------------------------------------------
+
+_SECTIONS = ("Files:", "Decisions:", "Patterns:")
+_Ranked = tuple[tuple[bool, int], int, Callable[[], str]]
+
+
+def render(knowledge: ProjectKnowledge, *, focus: frozenset[str], budget_tokens: int) -> str:
+    """The most relevant knowledge as text within the budget; "" when there is none, or no room for any.
+
+    `focus` holds story ids and file names: what they touch comes first, then what is recent. Decisions that
+    were superseded are left out. A token is taken to be 4 characters.
+    """
+    room = budget_tokens * CHARACTERS_PER_TOKEN
+    told: tuple[list[str], ...] = tuple([] for _ in _SECTIONS)
+    for _, section, line in sorted(_ranked(knowledge, focus), key=itemgetter(0)):
+        text = line()
+        cost = len(text) + 1 + (0 if told[section] else len(_SECTIONS[section]) + 1)
+        if cost > room:
+            break  # what is less relevant is never told in its place
+        told[section].append(text)
+        room -= cost
+    return "\n".join(
+        "\n".join((heading, *lines)) for heading, lines in zip(_SECTIONS, told, strict=True) if lines
+    )
+
+
+def _ranked(knowledge: ProjectKnowledge, focus: frozenset[str]) -> Iterator[_Ranked]:
+    """Everything that may be told: its rank (lowest first), its section, and how to say it."""
+    landed = {changes.story_id: number for number, changes in enumerate(knowledge.story_changes)}
+
+    def rank(names: tuple[str, ...], newest_story: str) -> tuple[bool, int]:
+        return focus.isdisjoint(names), -landed.get(newest_story, -1)
+
+    for path, info in knowledge.files.items():
+        names = (path, path.rpartition("/")[2], *info.touched_by)
+        newest = info.touched_by[-1] if info.touched_by else ""
+        yield rank(names, newest), 0, partial(_file_line, path, info)
+    for decision in knowledge.decisions:
+        if decision.superseded_by is None:
+            yield rank((decision.story_id,), decision.story_id), 1, partial(_decision_line, decision)
+    for pattern in knowledge.patterns:
+        names = (pattern.story_id, pattern.example_file or "")
+        yield rank(names, pattern.story_id), 2, partial(_pattern_line, pattern)
+
+
+def _file_line(path: str, info: FileInfo) -> str:
+    size = "" if info.line_count is None else f" ({info.line_count} lines)"
+    purpose = f": {_clipped(info.purpose, 120)}" if info.purpose else ""
+    symbols = f" [{_clipped(', '.join(info.key_symbols), 80)}]" if info.key_symbols else ""
+    return f"- {_clipped(path, 200)}{size}{purpose}{symbols}"
+
+
+def _decision_line(decision: Decision) -> str:
+    why = f" - {_clipped(decision.rationale, 120)}" if decision.rationale else ""
+    return f"- {_clipped(decision.topic, 80)}: {_clipped(decision.choice, 120)} ({decision.story_id}){why}"
+
+
+def _pattern_line(pattern: Pattern) -> str:
+    example = f", see {pattern.example_file}" if pattern.example_file else ""
+    return f"- {_clipped(pattern.description, 240)} ({pattern.story_id}{example})"
+
+
+def _clipped(text: str, limit: int) -> str:
+    """The text on one line, at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

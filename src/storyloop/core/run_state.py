@@ -1,0 +1,353 @@
+"""RunState: a run as the fold of its journal, with the 18 fields and the methods of the reference.
+
+Every method is pure and returns a new value: what the original read from git or the clock is an argument.
+Moves between machine states are checked against one table. With stories in parallel the machine state and
+`current_story` show one story of several; what is per story is not kept in the 18 fields, and the methods on
+an iteration record take its number.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, assert_never
+
+import msgspec
+
+from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, require_counts
+from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, merge_story
+from storyloop.core.policy import Drain, Policy
+from storyloop.core.usage import Usage, add_known
+from storyloop.core.words import IterationStatus, MachineState, RunStatus
+
+if TYPE_CHECKING:  # see knowledge.py
+    from storyloop.core.facts import Change
+
+SNIPPET_CHARACTERS = 2_000
+SUMMARY_CHARACTERS = 500
+MAIN_SESSION = "main"
+
+# --- which machine state may follow which -----------------------------------------------------------------
+
+_S = MachineState
+
+# The work of a run. Stories may be built in parallel, so the states of building follow each other freely;
+# picking may be too short to be seen. Every one of these may also wait, be parked, or fail.
+_WORK: dict[MachineState, set[MachineState]] = {
+    _S.LOADING_SPEC: {_S.GENERATING_SPEC, _S.INITIALIZING},
+    _S.GENERATING_SPEC: {_S.LOADING_SPEC, _S.INITIALIZING},
+    _S.INITIALIZING: {_S.PICKING_STORY, _S.RUNNING_AGENT},
+    _S.PICKING_STORY: {_S.RUNNING_AGENT, _S.PROVING, _S.LANDING, _S.COMMITTING, _S.REVIEWING},
+    _S.RUNNING_AGENT: {_S.PICKING_STORY, _S.PROVING, _S.LANDING, _S.COMMITTING},
+    _S.PROVING: {
+        _S.PICKING_STORY,
+        _S.RUNNING_AGENT,
+        _S.LANDING,
+        _S.COMMITTING,
+        _S.REVIEWING,
+        _S.CORRECTING,
+        _S.CREATING_PR,
+        _S.COMPLETED,
+    },
+    _S.LANDING: {_S.PICKING_STORY, _S.RUNNING_AGENT, _S.PROVING, _S.COMMITTING},
+    _S.COMMITTING: {
+        _S.PICKING_STORY,
+        _S.RUNNING_AGENT,
+        _S.PROVING,
+        _S.LANDING,
+        _S.REVIEWING,
+        _S.CORRECTING,
+        _S.CREATING_PR,
+        _S.COMPLETED,
+    },
+    _S.REVIEWING: {_S.PICKING_STORY, _S.CORRECTING, _S.PROVING},
+    _S.CORRECTING: {_S.REVIEWING, _S.PROVING, _S.COMMITTING},
+    _S.CREATING_PR: {_S.COMPLETED},
+}
+_PAUSES = {_S.WAITING, _S.PARKED}
+_LEGAL: dict[MachineState, set[MachineState]] = {
+    _S.IDLE: {_S.LOADING_SPEC, _S.INITIALIZING},
+    **{state: after | _PAUSES | {_S.FAILED} for state, after in _WORK.items()},
+    **{pause: set(_WORK) | _PAUSES - {pause} | {_S.FAILED} for pause in _PAUSES},
+    _S.FAILED: {_S.PICKING_STORY},  # the user's retry of a blocked story
+    _S.COMPLETED: set(),
+}
+_ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
+# Entering any other state means that the run is running, or running again.
+_STATUS = {**_ENDINGS, _S.PARKED: RunStatus.PARKED}
+
+
+def next_states(state: MachineState) -> frozenset[MachineState]:
+    """The machine states that may follow this one."""
+    return frozenset(_LEGAL[state])
+
+
+# --- small questions --------------------------------------------------------------------------------------
+
+
+def session_id_of(worktree: str) -> str:
+    """The session of a run's own worktree (absolute path); a main checkout's session is `MAIN_SESSION`."""
+    return hashlib.sha256(worktree.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def phase_key(drain: Drain, story_id: str | None) -> str:
+    """The key of `phase_usage` under which a call of this drain is counted."""
+    match drain:
+        case Drain.PLAN:
+            return "Planning"
+        case Drain.REVIEW | Drain.FIX:
+            return "Final Review"
+        case Drain.COMMIT | Drain.PR:
+            return "PR & Commit"
+        case Drain.STORY | Drain.ANALYSIS | Drain.CONFLICT:
+            if story_id is None:
+                raise ProgrammerError(f"A call of the {drain} drain belongs to a story, but none was named.")
+            return story_id
+        case _:
+            assert_never(drain)
+
+
+def _require_utc(value: object, *names: str) -> None:
+    for name in names:
+        moment: datetime | None = getattr(value, name)
+        if moment is not None and moment.utcoffset() != timedelta(0):
+            raise ImpossibleState(value, "times are in UTC and say so", {name: moment})
+
+
+def _whole_seconds(start: datetime, end: datetime) -> int:
+    # A clock that was set back must not yield a negative duration.
+    return max(0, int((end - start).total_seconds()))
+
+
+class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass over one story with all its attempts; `usage` is the sum of its calls."""
+
+    number: int
+    story_id: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    status: IterationStatus = IterationStatus.RUNNING
+    output_snippet: str = ""
+    work_summary: str | None = None
+    usage: Usage | None = None
+
+    def __post_init__(self) -> None:
+        require_counts(self, "number")
+        _require_utc(self, "started_at", "finished_at")
+        if (self.status is IterationStatus.RUNNING) != (self.finished_at is None):
+            raise ImpossibleState(
+                self,
+                "an iteration has ended exactly when it is no longer running",
+                {"status": self.status, "finished_at": self.finished_at},
+            )
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """The 18 fields of the reference, in its order. Paths are strings, times are in UTC."""
+
+    run_id: str
+    status: RunStatus = RunStatus.RUNNING
+    machine_state: MachineState
+    spec_json_path: str
+    spec_md_path: str | None = None
+    branch: str
+    current_story: str | None = None  # the most recently started story that has not ended
+    iteration: int = 0  # story iterations started so far; a continuation starts none
+    review_iteration: int = 0
+    started_at: datetime
+    finished_at: datetime | None = None
+    iterations: tuple[IterationRecord, ...] = ()
+    config: Policy | None = None
+    knowledge: ProjectKnowledge = ProjectKnowledge()
+    pre_story_commit: str | None = None
+    session_id: str | None = None
+    total_usage: Usage | None = None
+    phase_usage: Mapping[str, Usage] = {}
+
+    def __post_init__(self) -> None:
+        require_counts(self, "iteration", "review_iteration")
+        _require_utc(self, "started_at", "finished_at")
+        cycles = self.effective_config().limits.review_cycles
+        if self.review_iteration > cycles:
+            raise ImpossibleState(
+                self,
+                f"the policy allows {cycles} review cycles",
+                {"review_iteration": self.review_iteration},
+            )
+        ending = _ENDINGS.get(self.machine_state)
+        ended = self.status if self.status in _ENDINGS.values() else None
+        if ending is not ended or (ended is None) != (self.finished_at is None):
+            raise ImpossibleState(
+                self,
+                "completed and failed runs, and no others, have that state, that status and an end",
+                {
+                    "machine_state": self.machine_state,
+                    "status": self.status,
+                    "finished_at": self.finished_at,
+                },
+            )
+
+    # --- constructors -------------------------------------------------------------------------------------
+
+    @classmethod
+    def new(
+        cls,
+        spec_json_path: str,
+        branch: str,
+        *,
+        run_id: str,
+        started_at: datetime,
+        config: Policy | None = None,
+        session_id: str | None = None,
+    ) -> "RunState":
+        """A run of a spec that already has its stories."""
+        return cls(
+            run_id=run_id,
+            machine_state=MachineState.INITIALIZING,
+            spec_json_path=spec_json_path,
+            branch=branch,
+            started_at=started_at,
+            config=config,
+            session_id=session_id,
+        )
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec_md_path: str,
+        spec_json_path: str,
+        *,
+        run_id: str,
+        started_at: datetime,
+        config: Policy | None = None,
+        session_id: str | None = None,
+    ) -> "RunState":
+        """A run of a Markdown spec; its branch is known only once the spec is loaded."""
+        return cls(
+            run_id=run_id,
+            machine_state=MachineState.LOADING_SPEC,
+            spec_json_path=spec_json_path,
+            spec_md_path=spec_md_path,
+            branch="",
+            started_at=started_at,
+            config=config,
+            session_id=session_id,
+        )
+
+    # --- questions ----------------------------------------------------------------------------------------
+
+    def effective_config(self) -> Policy:
+        """The policy the run was opened with, as amended since; the defaults when none was kept."""
+        return Policy() if self.config is None else self.config
+
+    def current_iteration_duration(self, now: datetime) -> int:
+        """Whole seconds of the last iteration, until its end or `now`; 0 before the first."""
+        if not self.iterations:
+            return 0
+        record = self.iterations[-1]
+        return _whole_seconds(record.started_at, record.finished_at or now)
+
+    def run_duration_secs(self, now: datetime) -> int:
+        """Whole seconds since the run was opened, until its end or `now`."""
+        return _whole_seconds(self.started_at, self.finished_at or now)
+
+    def reference_fields(self) -> dict[str, Any]:
+        """The 18 fields of the reference, ready for JSON."""
+        return msgspec.to_builtins({name: getattr(self, name) for name in REFERENCE_FIELDS})
+
+    # --- steps --------------------------------------------------------------------------------------------
+
+    def transition_to(self, state: MachineState, now: datetime) -> "RunState":
+        """Move to a state that the table allows; to stay is no move. Raises `IllegalTransition`."""
+        if state is self.machine_state:
+            return self
+        if state not in _LEGAL[self.machine_state]:
+            raise IllegalTransition(self.machine_state, state)
+        return self._with(
+            machine_state=state,
+            status=_STATUS.get(state, RunStatus.RUNNING),
+            finished_at=now if state in _ENDINGS else None,
+        )
+
+    def start_iteration(self, story_id: str, now: datetime) -> "RunState":
+        """Open the next iteration record; its number is the new `iteration`."""
+        record = IterationRecord(number=self.iteration + 1, story_id=story_id, started_at=now)
+        return self.transition_to(MachineState.RUNNING_AGENT, now)._with(
+            iteration=record.number, current_story=story_id, iterations=(*self.iterations, record)
+        )
+
+    def finish_iteration(
+        self, status: IterationStatus, snippet: str, now: datetime, number: int | None = None
+    ) -> "RunState":
+        """Close a running record, the last one unless numbered; only the snippet's end is kept."""
+        running = [record for record in self.iterations if record.status is IterationStatus.RUNNING]
+        if number is None and running:
+            number = running[-1].number
+        if number not in {record.number for record in running}:
+            raise IllegalTransition(f"Iteration {number} of run {self.run_id}, which is not running,", status)
+        unfinished = [record.story_id for record in running if record.number != number]
+        return (
+            self.transition_to(MachineState.PICKING_STORY, now)
+            ._with_record(
+                number, status=status, finished_at=now, output_snippet=snippet[-SNIPPET_CHARACTERS:]
+            )
+            ._with(current_story=unfinished[-1] if unfinished else None)
+        )
+
+    def set_work_summary(self, text: str | None, number: int | None = None) -> "RunState":
+        """What the artifact said was done, shortened; on the last record unless numbered."""
+        return self._with_record(number, work_summary=None if text is None else text[:SUMMARY_CHARACTERS])
+
+    def set_iteration_usage(self, usage: Usage | None, number: int | None = None) -> "RunState":
+        """The sum of the iteration's calls, on the last record unless numbered; None changes nothing."""
+        return self if usage is None else self._with_record(number, usage=usage)
+
+    def capture_usage(self, phase_key: str, usage: Usage | None) -> "RunState":
+        """Add a call's usage, whether it failed or not, to its phase and to the total; None is a no-op."""
+        if usage is None:
+            return self
+        in_phase = add_known(self.phase_usage.get(phase_key), usage)
+        return self._with(
+            phase_usage={**self.phase_usage, phase_key: in_phase},
+            total_usage=add_known(self.total_usage, usage),
+        )
+
+    def capture_pre_story_state(self, head: str | None) -> "RunState":
+        """Remember the commit a story starts from, the first one as the run's baseline; None is a no-op."""
+        if head is None:
+            return self
+        baseline = self.knowledge.baseline_commit or head
+        return self._with(
+            pre_story_commit=head, knowledge=msgspec.structs.replace(self.knowledge, baseline_commit=baseline)
+        )
+
+    def record_story_changes(
+        self, story_id: str, commit_hash: str | None, changes: "Iterable[Change] | None"
+    ) -> "RunState":
+        """What a landed story changed, without anything an agent said of it."""
+        return self.capture_story_knowledge(story_id, None, commit_hash, changes)
+
+    def capture_story_knowledge(
+        self,
+        story_id: str,
+        noted: NotedKnowledge | None,
+        commit_hash: str | None,
+        changes: "Iterable[Change] | None",
+    ) -> "RunState":
+        """What a landed story changed and its agent noted; without a diff (None) the agent's word alone."""
+        knowledge = merge_story(self.knowledge, story_id, changes, noted, commit_hash=commit_hash)
+        return self._with(knowledge=knowledge, pre_story_commit=None)
+
+    def _with(self, **changes: Any) -> "RunState":
+        return msgspec.structs.replace(self, **changes)
+
+    def _with_record(self, number: int | None, **changes: Any) -> "RunState":
+        """This record changed: the numbered one, or the last."""
+        index = len(self.iterations) if number is None else number
+        if not 1 <= index <= len(self.iterations):
+            raise ProgrammerError(f"Run {self.run_id} has no iteration {number or 'yet'}.")
+        record = msgspec.structs.replace(self.iterations[index - 1], **changes)
+        return self._with(iterations=(*self.iterations[: index - 1], record, *self.iterations[index:]))
+
+
+# Fields that are ours come after these.
+REFERENCE_FIELDS = RunState.__struct_fields__[:18]
