@@ -9,12 +9,8 @@ is kept and marked; what an agent merely repeats from its prompt is not recorded
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import msgspec
-
-if TYPE_CHECKING:  # facts imports artifacts, and artifacts carry NotedKnowledge
-    from storyloop.core.facts import Change
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -100,30 +96,28 @@ class NotedKnowledge(msgspec.Struct, frozen=True, kw_only=True):
 def merge_story(
     knowledge: ProjectKnowledge,
     story_id: str,
-    changes: "Iterable[Change] | None",
+    changes: StoryChanges | None,
     noted: NotedKnowledge | None,
     *,
     commit_hash: str | None = None,
+    line_counts: Mapping[str, int] | None = None,
 ) -> ProjectKnowledge:
-    """Add what one landed story changed and noted. `changes` None means that there is no diff."""
-    diff = tuple(changes or ())
+    """Add what one landed story changed and noted. `changes` None means that there is no diff.
+
+    `line_counts` comes with the diff: the lines that a created or modified text file has now, by path.
+    """
+    record = changes or StoryChanges(story_id=story_id)
+    record = msgspec.structs.replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
     noted = noted or NotedKnowledge()
-    record = StoryChanges(
-        story_id=story_id,
-        files_created=tuple(change.path for change in diff if change.kind == "created"),
-        files_modified=tuple(change.path for change in diff if change.kind == "modified"),
-        files_deleted=tuple(change.path for change in diff if change.kind == "deleted"),
-        commit_hash=commit_hash,
-    )
+    counts = line_counts or {}
     files = dict(knowledge.files)
-    for change in diff:
-        if change.kind == "deleted":
-            files.pop(change.path, None)
-        else:
-            known = files.get(change.path, FileInfo())
-            files[change.path] = msgspec.structs.replace(
-                known, touched_by=_joined(known.touched_by, (story_id,)), line_count=change.lines
-            )
+    for path in record.files_deleted:
+        files.pop(path, None)
+    for path in (*record.files_created, *record.files_modified):
+        known = files.get(path, FileInfo())
+        files[path] = msgspec.structs.replace(
+            known, touched_by=_joined(known.touched_by, (story_id,)), line_count=counts.get(path)
+        )
     for note in noted.files:
         path = note.path.removeprefix("./")
         if path in record.files_deleted:

@@ -7,20 +7,17 @@ an iteration record take its number.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
 from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, require_counts
-from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, merge_story
+from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, StoryChanges, merge_story
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.usage import Usage, add_known
 from storyloop.core.words import IterationStatus, MachineState, RunStatus
-
-if TYPE_CHECKING:  # see knowledge.py
-    from storyloop.core.facts import Change
 
 SNIPPET_CHARACTERS = 2_000
 SUMMARY_CHARACTERS = 500
@@ -321,7 +318,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def record_story_changes(
-        self, story_id: str, commit_hash: str | None, changes: "Iterable[Change] | None"
+        self, story_id: str, commit_hash: str | None, changes: StoryChanges | None
     ) -> "RunState":
         """What a landed story changed, without anything an agent said of it."""
         return self.capture_story_knowledge(story_id, None, commit_hash, changes)
@@ -331,10 +328,14 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         story_id: str,
         noted: NotedKnowledge | None,
         commit_hash: str | None,
-        changes: "Iterable[Change] | None",
+        changes: StoryChanges | None,
+        *,
+        line_counts: Mapping[str, int] | None = None,
     ) -> "RunState":
         """What a landed story changed and its agent noted; without a diff (None) the agent's word alone."""
-        knowledge = merge_story(self.knowledge, story_id, changes, noted, commit_hash=commit_hash)
+        knowledge = merge_story(
+            self.knowledge, story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts
+        )
         return self._with(knowledge=knowledge, pre_story_commit=None)
 
     def _with(self, **changes: Any) -> "RunState":
