@@ -58,7 +58,7 @@ class ImpossibleState(ProgrammerError, ValueError):  # noqa: N818 - it names the
         self.fields = dict(fields)
 
     def __str__(self) -> str:
-        listed = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        listed = ", ".join(f"{name}={value}" for name, value in self.fields.items())
         return f"{self.owner} cannot have {listed}: {self.problem}. {self.cure}"
 
 

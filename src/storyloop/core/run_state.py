@@ -16,6 +16,7 @@ import msgspec
 from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, require_counts
 from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, StoryChanges, merge_story
 from storyloop.core.policy import Drain, Policy
+from storyloop.core.progress import Progress
 from storyloop.core.usage import Usage, add_known
 from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
@@ -33,7 +34,14 @@ _WORK: dict[MachineState, set[MachineState]] = {
     _S.LOADING_SPEC: {_S.GENERATING_SPEC, _S.INITIALIZING},
     _S.GENERATING_SPEC: {_S.LOADING_SPEC, _S.INITIALIZING},
     _S.INITIALIZING: {_S.PICKING_STORY, _S.RUNNING_AGENT},
-    _S.PICKING_STORY: {_S.RUNNING_AGENT, _S.PROVING, _S.LANDING, _S.COMMITTING, _S.REVIEWING},
+    _S.PICKING_STORY: {
+        _S.RUNNING_AGENT,
+        _S.PROVING,
+        _S.LANDING,
+        _S.COMMITTING,
+        _S.REVIEWING,
+        _S.COMPLETED,
+    },
     _S.RUNNING_AGENT: {_S.PICKING_STORY, _S.PROVING, _S.LANDING, _S.COMMITTING},
     _S.PROVING: {
         _S.PICKING_STORY,
@@ -65,7 +73,7 @@ _LEGAL: dict[MachineState, set[MachineState]] = {
     _S.IDLE: {_S.LOADING_SPEC, _S.INITIALIZING},
     **{state: after | _PAUSES | {_S.FAILED} for state, after in _WORK.items()},
     **{pause: set(_WORK) | _PAUSES - {pause} | {_S.FAILED} for pause in _PAUSES},
-    _S.FAILED: {_S.PICKING_STORY},  # the user's retry of a blocked story
+    _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING},  # a retry: of a blocked story, or of the set-up
     _S.COMPLETED: set(),
 }
 _ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
@@ -139,7 +147,7 @@ class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """The 18 fields of the reference, in its order. Paths are strings, times are in UTC."""
+    """The 18 fields of the reference in its order, then ours. Paths are strings, times are in UTC."""
 
     run_id: str
     status: RunStatus = RunStatus.RUNNING
@@ -159,6 +167,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     total_usage: Usage | None = None
     phase_usage: Mapping[str, Usage] = {}
+    progress: Progress | None = None  # None only in a value that no journal stands behind
 
     def __post_init__(self) -> None:
         require_counts(self, "iteration", "review_iteration")
@@ -172,7 +181,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             )
         ending = _ENDINGS.get(self.machine_state)
         ended = self.status if self.status in _ENDINGS.values() else None
-        if ending is not ended or (ended is None) != (self.finished_at is None):
+        if ending != ended or (ended is None) != (self.finished_at is None):
             raise ImpossibleState(
                 self,
                 "completed and failed runs, and no others, have that state, that status and an end",
@@ -232,6 +241,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- questions ----------------------------------------------------------------------------------------
 
+    @property
+    def going(self) -> Progress:
+        """What is ours beyond the reference; raises for a state that was not folded from a journal."""
+        if self.progress is None:
+            raise ProgrammerError(f"Run {self.run_id} was not folded from a journal: it has no progress.")
+        return self.progress
+
     def effective_config(self) -> Policy:
         """The policy the run was opened with, as amended since; the defaults when none was kept."""
         return Policy() if self.config is None else self.config
@@ -280,7 +296,9 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         if number is None and running:
             number = running[-1].number
         if number not in {record.number for record in running}:
-            raise IllegalTransition(f"Iteration {number} of run {self.run_id}, which is not running,", status)
+            raise ProgrammerError(
+                f"Run {self.run_id} has no running iteration {number or 'at all'} to finish."
+            )
         unfinished = [record.story_id for record in running if record.number != number]
         return (
             self.transition_to(MachineState.PICKING_STORY, now)
