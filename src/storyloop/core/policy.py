@@ -122,6 +122,36 @@ class WorktreePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cleanup: bool = False
 
 
+class ReviewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the finished stories are reviewed before they are handed over."""
+
+    enabled: bool = True
+
+
+class PullRequestPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the branch is pushed and a pull request opened for it: never, unless told to."""
+
+    create: bool = False
+    draft: bool = False
+
+
+class SandboxMode(StrEnum):
+    """How far agents and checks are fenced in; in the order from loose to tight."""
+
+    OFF = "off"
+    AUTO = "auto"  # where bubblewrap works
+    REQUIRE = "require"
+
+
+class SandboxPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What agents and checks may reach besides their worktree."""
+
+    mode: SandboxMode = SandboxMode.AUTO
+    writable: tuple[str, ...] = ()
+    agent_network: bool = True
+    checks_network: bool = True
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run was opened with. `Policy()` holds the documented defaults."""
 
@@ -133,6 +163,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     require: Require = Require.CHECKS
     budget: Budget = Budget()
+    review: ReviewPolicy = ReviewPolicy()
+    pull_request: PullRequestPolicy = PullRequestPolicy()
+    sandbox: SandboxPolicy = SandboxPolicy()
     no_wait: bool = False
 
     def chain_of(self, drain: Drain) -> tuple[AgentRef, ...]:
