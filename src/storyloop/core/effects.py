@@ -1,0 +1,108 @@
+"""Effects: every deed that a state can owe, imperative.
+
+An effect's `key` is derived, never random: the same state owes the same keys, so a deed that was begun before a
+crash is recognised after it.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from storyloop.core.policy import AgentRef, Command, Drain
+from storyloop.core.progress import ParkedFor
+from storyloop.core.purpose import Purpose
+
+
+class _Effect(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+
+
+class OpenWorktree(_Effect, frozen=True, kw_only=True, tag="open_worktree"):
+    """Make the run's branch and worktree."""
+
+
+class RunCommand(_Effect, frozen=True, kw_only=True, tag="run_command"):
+    """Run a command of the project on a tree, and undo what it does to the files."""
+
+    purpose: Purpose
+    command: Command
+    timeout: float
+    tree: str | None  # None: whatever is there, and what it makes stays (set-up)
+
+
+class StartStory(_Effect, frozen=True, kw_only=True, tag="start_story"):
+    """Begin an iteration over a story at the branch's tip."""
+
+    story: str
+    iteration: int
+
+
+class CleanHandover(_Effect, frozen=True, kw_only=True, tag="clean_handover"):
+    """Remove the handover file."""
+
+    story: str
+
+
+class WriteHandover(_Effect, frozen=True, kw_only=True, tag="write_handover"):
+    """Write the handover file for the continuation."""
+
+    story: str
+
+
+class CallAgent(_Effect, frozen=True, kw_only=True, tag="call_agent"):
+    """Ask an agent; `begun` means that an earlier process already did: find the call, do not repeat it."""
+
+    story: str
+    drain: Drain
+    attempt: int
+    call: int
+    ref: AgentRef
+    mode: str
+    begun: bool
+
+
+class Wait(_Effect, frozen=True, kw_only=True, tag="wait"):
+    """Let time pass until an errand may go on."""
+
+    story: str
+    until: datetime
+
+
+class LandStory(_Effect, frozen=True, kw_only=True, tag="land_story"):
+    """Commit the proven tree onto the run's branch."""
+
+    story: str
+
+
+class LeaveStory(_Effect, frozen=True, kw_only=True, tag="leave_story"):
+    """Keep the story's work by a ref and put the worktree back to the tip."""
+
+    story: str
+
+
+class ParkRun(_Effect, frozen=True, kw_only=True, tag="park_run"):
+    """End the process; the run waits for somebody."""
+
+    what: ParkedFor
+    reason: str
+
+
+class FinishRun(_Effect, frozen=True, kw_only=True, tag="finish_run"):
+    """Write the report and end the run."""
+
+    shipped: bool
+
+
+Effect = (
+    OpenWorktree
+    | RunCommand
+    | StartStory
+    | CleanHandover
+    | WriteHandover
+    | CallAgent
+    | Wait
+    | LandStory
+    | LeaveStory
+    | ParkRun
+    | FinishRun
+)

@@ -1,0 +1,324 @@
+"""The one small machine behind every drain: it owes one artifact, and moves on facts alone.
+
+Theory of operation. An errand stands at one entry of its chain and at one stage:
+
+    Owed      a call is owed now; how it is asked follows from the ContinuationState (`mode_owed`)
+    Calling   a call has begun; its end is a fact that will come, from us or from whoever resumes
+    Waiting   nothing is owed before a stated moment (limit, back-off, offline)
+    Stranded  no agent of the chain can be asked before a human has done something
+    Delivered a valid artifact is there; whoever owns the errand judges it
+    GivenUp   the errand is over, with the reason
+
+Each call's end leads to exactly one of: mend the format (same session), same agent again, next agent, next
+cycle of the chain after a pause, wait, give up. A judged failure of the *work* leads to a continuation or to
+the end. What bounds it all: `calls` only rises, and at `calls_per_errand` the errand gives up, whatever
+the reason for a call was. Attempts and cycles only rise too. No transition lowers one of these three.
+
+The retry counters themselves live in the ContinuationState of whoever owns the errand: every function here
+takes and returns both, so they cannot drift apart.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+
+from storyloop.core.artifacts import Artifact, owed_artifact
+from storyloop.core.chain import (
+    Cooled,
+    CoolingTable,
+    Found,
+    Later,
+    Nobody,
+    backoff_seconds,
+    cooled_down,
+    first_ready,
+)
+from storyloop.core.continuation import ContinuationState
+from storyloop.core.facts import Answered, Failed, Failure, Interrupted, Malformed, Outcome
+from storyloop.core.policy import AgentRef, Drain, Limits
+from storyloop.core.words import DevelopmentStatus, SameAgentRetryReason
+
+
+class Mode(StrEnum):
+    """How an agent is asked; the values are what `STORYLOOP_MODE` carries."""
+
+    FRESH = "fresh"
+    CONTINUATION = "continuation"
+    FORMAT_RETRY = "format-retry"
+    SAME_AGENT_RETRY = "same-agent-retry"
+
+
+class Why(StrEnum):
+    """What an errand waits for."""
+
+    LIMIT = "limit"
+    BACKOFF = "back-off"
+    OFFLINE = "offline"
+
+
+class Owed(msgspec.Struct, frozen=True, tag="owed"):
+    """A call is owed now."""
+
+
+class Calling(msgspec.Struct, frozen=True, kw_only=True, tag="calling"):
+    """A call has begun. `before` is the ContinuationState it was begun from: an interrupted call goes back to it."""
+
+    mode: Mode
+    at: datetime
+    before: ContinuationState
+    session: str | None
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
+    """Nothing is owed before `until`."""
+
+    since: datetime
+    until: datetime
+    why: Why
+    reason: str
+
+
+class Stranded(msgspec.Struct, frozen=True, tag="stranded"):
+    """No agent can be asked before a human has acted."""
+
+    reason: str
+
+
+class Delivered(msgspec.Struct, frozen=True, tag="delivered"):
+    """A valid artifact, not yet judged."""
+
+    artifact: Artifact
+
+
+class GivenUp(msgspec.Struct, frozen=True, tag="given_up"):
+    """The errand is over without what it owed."""
+
+    reason: str
+
+
+Stage = Owed | Calling | Waiting | Stranded | Delivered | GivenUp
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """One artifact owed by one drain."""
+
+    key: str  # story/iteration/drain
+    drain: Drain
+    chain: tuple[AgentRef, ...]
+    stage: Stage = Owed()
+    position: int = 0
+    cycle: int = 0
+    calls: int = 0
+    session: str | None = None  # the current agent's session, if it told one
+    rung: int = 0  # how far loop recovery has escalated; only rises
+    invalid_text: str = ""  # what the last invalid artifact said, for a retry without a session
+    last_failure: str = ""  # why the last call was not the end of it, for the next prompt and the report
+
+    @property
+    def ref(self) -> AgentRef:
+        """The entry of the chain that the errand stands at."""
+        return self.chain[self.position]
+
+
+Moved = tuple[Errand, ContinuationState]
+
+
+def begin(
+    key: str,
+    drain: Drain,
+    *,
+    chain: tuple[AgentRef, ...],
+    cs: ContinuationState,
+    table: CoolingTable,
+    now: datetime,
+) -> Moved:
+    """A new errand at the head of its chain, passing over agents that are cooling down."""
+    errand = Errand(key=key, drain=drain, chain=chain)
+    return _at_first_ready(errand, table, now), cs.with_artifact(owed_artifact(drain))
+
+
+def mode_owed(cs: ContinuationState) -> Mode:
+    """How the next call is asked: the pending flags say it; without one, the attempt's number does."""
+    if cs.xsd_retry_pending:
+        return Mode.FORMAT_RETRY
+    if cs.same_agent_retry_pending:
+        return Mode.SAME_AGENT_RETRY
+    return Mode.CONTINUATION if cs.is_continuation() else Mode.FRESH
+
+
+def call_started(errand: Errand, cs: ContinuationState, now: datetime) -> Moved:
+    """A process start counts from here on, whatever becomes of it."""
+    mode = mode_owed(cs)
+    calling = Calling(mode=mode, at=now, before=cs, session=errand.session if mode is not Mode.CONTINUATION else None)
+    begun = cs.clear_xsd_retry_pending().clear_session_reuse().clear_same_agent_retry_pending().clear_continue_pending()
+    return msgspec.structs.replace(errand, stage=calling, calls=errand.calls + 1), begun
+
+
+def call_ended(
+    errand: Errand,
+    cs: ContinuationState,
+    outcome: Outcome,
+    *,
+    session: str | None,
+    table: CoolingTable,
+    limits: Limits,
+    now: datetime,
+) -> tuple[Errand, ContinuationState, CoolingTable]:
+    """What is owed after a call has ended so."""
+    assert isinstance(errand.stage, Calling)
+    before = errand.stage.before
+    errand = msgspec.structs.replace(errand, session=session or errand.session)
+    match outcome:
+        case Answered(artifact=artifact):
+            done = msgspec.structs.replace(errand, stage=Delivered(artifact), invalid_text="", last_failure="")
+            return done, cs.clear_xsd_retries().clear_same_agent_retries(), _answered_well(table, errand.ref)
+        case Malformed(errors=errors, text=text):
+            cs = cs.record_invalid_output(errors).clear_same_agent_retries()
+            errand = msgspec.structs.replace(errand, invalid_text=text, last_failure="the artifact was not valid")
+            if cs.xsd_retries_exhausted():
+                errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
+            else:
+                errand, cs = msgspec.structs.replace(errand, stage=Owed()), cs.trigger_xsd_retry()
+        case Interrupted(reason=reason):
+            errand = msgspec.structs.replace(errand, stage=Owed(), last_failure=reason)
+            cs = before if before.xsd_retry_pending else before.ask_again_after_interruption()
+        case Failed() as failed:
+            errand = msgspec.structs.replace(errand, last_failure=failed.message)
+            errand, cs, table = _after_failure(errand, cs, failed, before=before, table=table, limits=limits, now=now)
+        case _:
+            assert_never(outcome)
+    return _capped(errand, limits), cs, table
+
+
+def work_failed(
+    errand: Errand,
+    cs: ContinuationState,
+    shortfall: "Shortfall",
+    *,
+    table: CoolingTable,
+    limits: Limits,
+    now: datetime,
+) -> Moved:
+    """The artifact was valid but the work is not done: the next attempt, or the end of the errand."""
+    cs = cs.trigger_continuation(
+        shortfall.status, shortfall.summary, shortfall.files, shortfall.next_steps
+    ).update_loop_detection_counters(shortfall.fingerprint)
+    errand = msgspec.structs.replace(errand, session=None, last_failure=shortfall.reason)
+    if cs.continuations_exhausted():
+        tries = f"{cs.continuation_attempt} attempt{'s' * (cs.continuation_attempt != 1)}"
+        return msgspec.structs.replace(errand, stage=GivenUp(f"{tries} used up: {shortfall.reason}")), cs
+    errand = msgspec.structs.replace(errand, stage=Owed())
+    if cs.is_loop_detected():
+        errand = msgspec.structs.replace(errand, rung=errand.rung + 1)
+        if errand.rung >= 3:
+            again = f"the same result {cs.consecutive_same_effect_count} times in a row: {shortfall.reason}"
+            return msgspec.structs.replace(errand, stage=GivenUp(again)), cs
+        if errand.rung == 2:
+            errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
+    return _capped(errand, limits), cs
+
+
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """What is missing after an attempt, as the next one is told."""
+
+    status: DevelopmentStatus
+    summary: str
+    files: tuple[str, ...]
+    next_steps: str | None
+    reason: str  # one line, for the report
+    fingerprint: str  # effect, arguments without counters, digest of the work product
+
+
+def wait_ended(errand: Errand, *, table: CoolingTable, now: datetime) -> Errand:
+    """The moment has come (or a human has resumed): ask the agent it waited for, or the first that is ready."""
+    if not isinstance(errand.stage, Waiting | Stranded):
+        return errand
+    ready = first_ready(errand.chain, table, now, start=errand.position)
+    if ready == Found(errand.position):
+        return msgspec.structs.replace(errand, stage=Owed())
+    return _at_first_ready(errand, table, now)
+
+
+def rechained(errand: Errand, *, chain: tuple[AgentRef, ...], table: CoolingTable, now: datetime) -> Errand:
+    """The same errand on an amended chain: it starts at its head; no counter starts anew."""
+    moved = msgspec.structs.replace(errand, chain=chain, position=0, session=None)
+    return _at_first_ready(moved, table, now) if isinstance(errand.stage, Owed | Waiting | Stranded) else moved
+
+
+def _at_first_ready(errand: Errand, table: CoolingTable, now: datetime) -> Errand:
+    match first_ready(errand.chain, table, now):
+        case Found(position=position):
+            same = position == errand.position
+            session = errand.session if same else None
+            return msgspec.structs.replace(errand, stage=Owed(), position=position, session=session)
+        case Later(position=position, until=until, reason=reason):
+            waiting = Waiting(since=now, until=until, why=Why.LIMIT, reason=reason)
+            return msgspec.structs.replace(errand, stage=waiting, position=position, session=None)
+        case Nobody(reason=reason):
+            return msgspec.structs.replace(errand, stage=Stranded(reason), session=None)
+
+
+def _after_failure(
+    errand: Errand,
+    cs: ContinuationState,
+    failed: Failed,
+    *,
+    before: ContinuationState,
+    table: CoolingTable,
+    limits: Limits,
+    now: datetime,
+) -> tuple[Errand, ContinuationState, CoolingTable]:
+    cooled = Cooled(
+        failure=failed.failure,
+        reason=f"{errand.ref}: {failed.message}",
+        resets_at=failed.resets_at,
+        now=now,
+        limits=limits,
+    )
+    table = cooled_down(table, errand.ref, cooled)
+    if failed.failure is Failure.OFFLINE:
+        until = now + timedelta(seconds=backoff_seconds(limits, cycle=min(errand.calls, 8)))
+        waiting = Waiting(since=now, until=until, why=Why.OFFLINE, reason=failed.message)
+        return msgspec.structs.replace(errand, stage=waiting), before, table
+    if failed.failure is Failure.TRANSIENT:
+        reason = SameAgentRetryReason.TIMEOUT if failed.timed_out else SameAgentRetryReason.INTERNAL_ERROR
+        cs = cs.trigger_same_agent_retry(reason)
+        if not cs.same_agent_retries_exhausted():
+            return msgspec.structs.replace(errand, stage=Owed()), cs, table
+    errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
+    return errand, cs, table
+
+
+def _fall_back(errand: Errand, cs: ContinuationState, *, table: CoolingTable, limits: Limits, now: datetime) -> Moved:
+    """The next agent that is not cooling down; past the end of the chain the next cycle, after a pause."""
+    cs = cs.clear_xsd_retries().clear_same_agent_retries()
+    match first_ready(errand.chain, table, now, start=errand.position + 1):
+        case Found(position=position) if position > errand.position:
+            return msgspec.structs.replace(errand, stage=Owed(), position=position, session=None), cs
+        case Found(position=position):
+            cycle = errand.cycle + 1
+            if cycle >= limits.chain_cycles:
+                why = f"every agent of the chain failed {cycle} time{'s' * (cycle != 1)}: {errand.last_failure}"
+                return msgspec.structs.replace(errand, stage=GivenUp(why), cycle=cycle), cs
+            until = now + timedelta(seconds=backoff_seconds(limits, cycle=cycle))
+            waiting = Waiting(since=now, until=until, why=Why.BACKOFF, reason=errand.last_failure)
+            return (
+                msgspec.structs.replace(errand, stage=waiting, position=position, cycle=cycle, session=None),
+                cs,
+            )
+        case Later() | Nobody():
+            return _at_first_ready(errand, table, now), cs
+
+
+def _capped(errand: Errand, limits: Limits) -> Errand:
+    if errand.calls < limits.calls_per_errand or isinstance(errand.stage, Delivered | GivenUp):
+        return errand
+    spent = f"all {errand.calls} calls of the errand are used up: {errand.last_failure}"
+    return msgspec.structs.replace(errand, stage=GivenUp(spent))
+
+
+def _answered_well(table: CoolingTable, ref: AgentRef) -> CoolingTable:
+    name = str(ref)
+    return {key: cooling for key, cooling in table.items() if key != name} if name in table else table

@@ -1,0 +1,203 @@
+"""Events: every fact of a run, past tense, immutable.
+
+An event's `key` is derived from the deed it reports, so the journal refuses the same fact twice. Renaming a
+tag or a field needs an upcast in `journal/codec.py`: stored events are never rewritten.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from storyloop.core.facts import CallReport, Finding, Measured, Pin
+from storyloop.core.knowledge import StoryChanges
+from storyloop.core.policy import AgentRef, Budget, Drain, Policy
+from storyloop.core.progress import ParkedFor
+from storyloop.core.purpose import Purpose
+from storyloop.core.spec import Spec
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    at: datetime
+
+
+class RunOpened(_Event, frozen=True, kw_only=True, tag="run_opened"):
+    """A run began; its policy is frozen."""
+
+    run_id: str
+    spec: Spec
+    spec_json_path: str
+    spec_md_path: str | None
+    policy: Policy
+    repository: str
+    checkout: str
+    branch: str
+    base: str
+    base_tree: str
+    reuse_branch: bool
+    worktree: str
+    session_id: str
+
+
+class WorktreeOpened(_Event, frozen=True, kw_only=True, tag="worktree_opened"):
+    """The run's branch and worktree are there."""
+
+    tip: str
+    tip_tree: str
+    warnings: tuple[str, ...] = ()
+
+
+class CommandMeasured(_Event, frozen=True, kw_only=True, tag="command_measured"):
+    """A command of the project was run by us; a red one perhaps twice."""
+
+    purpose: Purpose
+    command: str
+    tree: str
+    first: Measured
+    second: Measured | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class StoryStarted(_Event, frozen=True, kw_only=True, tag="story_started"):
+    """An iteration over a story began at this commit."""
+
+    story: str
+    iteration: int
+    head: str
+    tree: str
+    findings: tuple[Finding, ...] = ()
+
+
+class HandoverCleaned(_Event, frozen=True, kw_only=True, tag="handover_cleaned"):
+    """No handover of this or an older iteration is left in the worktree."""
+
+    story: str
+
+
+class HandoverWritten(_Event, frozen=True, kw_only=True, tag="handover_written"):
+    """What the last attempt did and what failed is there to read for the next one."""
+
+    story: str
+
+
+class CallStarted(_Event, frozen=True, kw_only=True, tag="call_started"):
+    """One start of one agent process; it counts from here on."""
+
+    story: str
+    drain: Drain
+    call: int
+    ref: AgentRef
+    mode: str
+
+
+class CallEnded(_Event, frozen=True, kw_only=True, tag="call_ended"):
+    """A call is over; the worktree's files are pinned as it left them."""
+
+    story: str
+    drain: Drain
+    call: int
+    ref: AgentRef
+    report: CallReport
+    pin: Pin
+    changed: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+class WaitEnded(_Event, frozen=True, kw_only=True, tag="wait_ended"):
+    """The moment that a story's errand waited for has come."""
+
+    story: str
+    seconds: float
+
+
+class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
+    """A story passed: its proven tree is the branch's tip. No commit: the tree was already right."""
+
+    story: str
+    commit: str | None
+    tip: str
+    tip_tree: str
+    changes: StoryChanges
+    lines: dict[str, int] = {}  # lines of the files it created or modified, where they could be counted
+
+
+class StoryLeft(_Event, frozen=True, kw_only=True, tag="story_left"):
+    """A story was given up or skipped: its work is kept by refs and the worktree is back at the tip."""
+
+    story: str
+    pins: tuple[str, ...]
+    commit: str | None
+    tip: str
+    tip_tree: str
+
+
+class StorySkipped(_Event, frozen=True, kw_only=True, tag="story_skipped"):
+    """A human said that this story is not to be done."""
+
+    story: str
+    number: int  # of the request in the inbox
+
+
+class StoryReopened(_Event, frozen=True, kw_only=True, tag="story_reopened"):
+    """A human asked for another iteration over a story that had ended."""
+
+    story: str
+    number: int
+    hint: str = ""
+
+
+class RequestRefused(_Event, frozen=True, kw_only=True, tag="request_refused"):
+    """A request from the inbox could not be granted."""
+
+    number: int
+    reason: str
+
+
+class RunInterrupted(_Event, frozen=True, kw_only=True, tag="run_interrupted"):
+    """Somebody stopped the run; nothing is under way any more."""
+
+    reason: str
+    number: int | None = None  # of the stop request, if it came through the inbox
+
+
+class RunParked(_Event, frozen=True, kw_only=True, tag="run_parked"):
+    """The run waits for a human, a budget or a quota, and its process ends."""
+
+    what: ParkedFor
+    reason: str
+
+
+class RunResumed(_Event, frozen=True, kw_only=True, tag="run_resumed"):
+    """A process took the run up again, perhaps with an amended policy."""
+
+    budget: Budget | None = None
+    chain: tuple[AgentRef, ...] | None = None
+    no_wait: bool | None = None
+
+
+class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
+    """The run is over: shipped, or not."""
+
+    shipped: bool
+
+
+Event = (
+    RunOpened
+    | WorktreeOpened
+    | CommandMeasured
+    | StoryStarted
+    | HandoverCleaned
+    | HandoverWritten
+    | CallStarted
+    | CallEnded
+    | WaitEnded
+    | StoryLanded
+    | StoryLeft
+    | StorySkipped
+    | StoryReopened
+    | RequestRefused
+    | RunInterrupted
+    | RunParked
+    | RunResumed
+    | RunFinished
+)

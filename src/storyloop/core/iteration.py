@@ -1,0 +1,303 @@
+"""The life of one iteration over one story, as the facts about it fold: from its start to its landing or leaving."""
+
+from msgspec.structs import replace
+
+from storyloop.core import errand as errands
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.errand import Delivered, GivenUp
+from storyloop.core.errors import IllegalTransition
+from storyloop.core.events import (
+    CallEnded,
+    CallStarted,
+    CommandMeasured,
+    Event,
+    StoryLanded,
+    StoryLeft,
+    StoryStarted,
+    WaitEnded,
+)
+from storyloop.core.evidence import Evidence, reading_of
+from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements
+from storyloop.core.policy import Drain, OnExhausted
+from storyloop.core.progress import (
+    Building,
+    Closing,
+    Describing,
+    Landing,
+    Leaving,
+    Preparing,
+    Proving,
+    StoryState,
+    Work,
+)
+from storyloop.core.run_state import SNIPPET_CHARACTERS, RunState, phase_key
+from storyloop.core.steps import (
+    amended,
+    block_dependents,
+    errand_of,
+    expect,
+    found,
+    fresh_continuation,
+    put,
+    spent,
+    stand,
+    with_errand,
+    work_of,
+)
+from storyloop.core.usage import Spending
+from storyloop.core.words import IterationStatus
+
+
+def story_started(state: RunState, event: StoryStarted) -> RunState:
+    """An iteration begins: record, errand, counters."""
+    progress, policy = state.going, state.effective_config()
+    standing = progress.stories.get(event.story)
+    expect(standing is not None and standing.state is StoryState.OPEN, state, event)
+    expect(event.iteration == state.iteration + 1, state, event)
+    expect(progress.ledger.iterations_allowed > 0, state, event)
+    assert standing is not None
+    state = state.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
+    cs = fresh_continuation(policy).begin_cleanup()
+    errand, cs = errands.begin(
+        f"{event.story}/{event.iteration}/{Drain.STORY}",
+        Drain.STORY,
+        chain=policy.chain_of(Drain.STORY),
+        cs=cs,
+        table=progress.cooling,
+        now=event.at,
+    )
+    work = Work(
+        story=event.story,
+        iteration=event.iteration,
+        head=event.head,
+        tree=event.tree,
+        errand=errand,
+        cs=cs,
+        hint=progress.hints.get(event.story, ""),
+    )
+    ledger = replace(progress.ledger, iterations_allowed=progress.ledger.iterations_allowed - 1)
+    state = found(amended(state, ledger=ledger), *event.findings)
+    state = stand(state, event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=()))
+    return put(state, work)
+
+
+def handover_cleaned(state: RunState, story: str) -> RunState:
+    """The handover is gone: the iteration can begin, or is over."""
+    work = state.going.work[story]
+    cleaned = replace(work, cs=work.cs.context_cleaned())
+    if isinstance(work.stage, Closing):
+        rest = {key: value for key, value in state.going.work.items() if key != story}
+        return amended(state, work=rest)
+    return put(state, _prepared(state, cleaned))
+
+
+def probed(state: RunState, event: CommandMeasured, story: str, criterion: int) -> RunState:
+    """A criterion's command was tried on the untouched tree."""
+    work = work_of(state, story, event)
+    if not isinstance(work.stage, Preparing):
+        raise IllegalTransition(state.machine_state, event)
+    green = reading_of(event.first, event.second).is_green
+    tried = Preparing(probed=(*work.stage.probed, criterion))
+    before = (*work.green_before, criterion) if green else work.green_before
+    return put(state, _prepared(state, replace(work, stage=tried, green_before=before)))
+
+
+def _prepared(state: RunState, work: Work) -> Work:
+    """The agent's turn begins once the old handover is gone and every proof was tried."""
+    story = state.going.spec.story(work.story)
+    proofs = [n for n, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
+    assert isinstance(work.stage, Preparing)
+    done = not work.cs.context_cleanup_pending and len(work.stage.probed) == len(proofs)
+    return replace(work, stage=Building()) if done else work
+
+
+def call_started(state: RunState, event: CallStarted) -> RunState:
+    """A process start is counted."""
+    work = work_of(state, event.story, event)
+    errand, cs = errand_of(state, work)
+    expect(isinstance(errand.stage, errands.Owed) and event.call == errand.calls + 1, state, event)
+    expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
+    errand, cs = errands.call_started(errand, cs, event.at)
+    spending = Spending(calls=1)
+    state = spent(state, event.ref, spending)
+    return with_errand(state, work, errand, cs)
+
+
+def call_ended(state: RunState, event: CallEnded) -> RunState:
+    """What a call came to, for its errand, the ledger and the story."""
+    work = work_of(state, event.story, event)
+    errand, cs = errand_of(state, work)
+    expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, state, event)
+    report, policy = event.report, state.effective_config()
+    state = state.capture_usage(phase_key(event.drain, event.story), report.usage)
+    priced = Spending.of_call(report.usage, report.cost_usd)
+    state = spent(state, event.ref, replace(priced, calls=0))  # the start was counted when it happened
+    state = found(state, *event.findings)
+    errand, cs, table = errands.call_ended(
+        errand,
+        cs,
+        report.outcome,
+        session=report.session,
+        table=state.going.cooling,
+        limits=policy.limits,
+        now=event.at,
+    )
+    usage = report.usage if work.usage is None else work.usage + report.usage if report.usage else work.usage
+    work = replace(
+        work,
+        pin=event.pin,
+        changed=event.changed,
+        snippet=report.snippet[-SNIPPET_CHARACTERS:] or work.snippet,
+        usage=usage,
+    )
+    state = amended(state, cooling=table)
+    return _errand_moved(with_errand(state, work, errand, cs), event.story, event)
+
+
+def wait_ended(state: RunState, event: WaitEnded) -> RunState:
+    """The errand goes on."""
+    work = work_of(state, event.story, event)
+    errand, cs = errand_of(state, work)
+    expect(isinstance(errand.stage, errands.Waiting), state, event)
+    ledger = replace(state.going.ledger, waited=state.going.ledger.waited + event.seconds)
+    state = amended(state, ledger=ledger)
+    errand = errands.wait_ended(errand, table=state.going.cooling, now=event.at)
+    return with_errand(state, work, errand, cs)
+
+
+def _errand_moved(state: RunState, story: str, event: Event) -> RunState:
+    """What an errand's delivery or end means for its story."""
+    work = state.going.work[story]
+    errand, _ = errand_of(state, work)
+    match errand.stage, work.stage:
+        case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
+            return put(state, replace(work, stage=replace(landing, message=message)))
+        case GivenUp(), Describing(landing=landing):
+            return put(state, replace(work, stage=landing))  # the message is then ours
+        case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
+            proving = Proving(result=result, tree=work.pin.tree)
+            return _proved(put(state, replace(work, stage=proving)), story, event)
+        case GivenUp(reason=reason), Building():
+            return _given_up(state, work, reason, event)
+        case Delivered(), _:
+            raise IllegalTransition(state.machine_state, event)
+        case _:
+            return state
+
+
+def proof_measured(state: RunState, event: CommandMeasured, story: str, evidence: Evidence) -> RunState:
+    """One more command was run on the attempt's tree."""
+    work = work_of(state, story, event)
+    proving = work.stage
+    if not isinstance(proving, Proving) or evidence.tree != proving.tree:
+        raise IllegalTransition(state.machine_state, event)
+    work = replace(work, stage=replace(proving, measured=(*proving.measured, evidence)))
+    return _proved(put(state, work), story, event)
+
+
+def _proved(state: RunState, story: str, event: Event) -> RunState:
+    """Judge the attempt once nothing is left to be measured."""
+    progress, policy = state.going, state.effective_config()
+    work = progress.work[story]
+    proving = work.stage
+    assert isinstance(proving, Proving)
+    if owed_measurements(work, proving, progress.spec.story(story), policy):
+        return state
+    judgement = judge(work, proving, inherited=progress.inherited, require=policy.require)
+    work = replace(work, red=tuple(e for e in proving.measured if not e.reading.is_green))
+    if isinstance(judgement, Passed):
+        return _passing(state, work, proving, note=judgement.note, event=event)
+    assert isinstance(judgement, GreenButPartial | Short)
+    errand, cs = errands.work_failed(
+        work.errand, work.cs, judgement.shortfall, table=progress.cooling, limits=policy.limits, now=event.at
+    )
+    work = replace(work, errand=errand, cs=cs, stage=Building())
+    if not isinstance(errand.stage, GivenUp):
+        return put(state, work)
+    if isinstance(judgement, GreenButPartial):
+        note = "passed when its attempts ended: all is green, but the agent still said partial"
+        return _passing(state, work, proving, note=note, event=event)
+    return _given_up(put(state, work), work, errand.stage.reason, event, evidence=proving.measured)
+
+
+def _passing(state: RunState, work: Work, proving: Proving, *, note: str, event: Event) -> RunState:
+    landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
+    chain = state.effective_config().chain_of(Drain.COMMIT)
+    if not chain or proving.tree == work.tree:
+        return put(state, replace(work, stage=landing))
+    errand, run_cs = errands.begin(
+        f"{work.story}/{work.iteration}/{Drain.COMMIT}",
+        Drain.COMMIT,
+        chain=chain,
+        cs=state.going.continuation.reset(),
+        table=state.going.cooling,
+        now=event.at,
+    )
+    return put(amended(state, continuation=run_cs), replace(work, stage=Describing(landing=landing, errand=errand)))
+
+
+def _given_up(
+    state: RunState, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()
+) -> RunState:
+    commit = state.effective_config().limits.on_exhausted is OnExhausted.COMMIT
+    leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
+    return put(state, replace(work, stage=leaving))
+
+
+def landed(state: RunState, event: StoryLanded) -> RunState:
+    """The story passed."""
+    work = work_of(state, event.story, event)
+    landing = work.stage
+    if not isinstance(landing, Landing):
+        raise IllegalTransition(state.machine_state, event)
+    noted = landing.result.knowledge
+    state = state.capture_story_knowledge(event.story, noted, event.commit, event.changes, line_counts=event.lines)
+    state = state.set_work_summary(landing.result.summary, work.iteration)
+    state = _closed(state, work, IterationStatus.SUCCESS, event)
+    standing = state.going.stories[event.story]
+    settled = replace(
+        standing,
+        state=StoryState.PASSED,
+        reason=landing.note,
+        commits=(*standing.commits, event.commit) if event.commit else standing.commits,
+        evidence=landing.evidence,
+        green_before=work.green_before,
+        attempts=standing.attempts + work.cs.continuation_attempt + 1,
+        calls=standing.calls + work.errand.calls,
+    )
+    green = {e.check for e in landing.evidence if e.reading.is_green}
+    inherited = tuple(check for check in state.going.inherited if check not in green)
+    state = amended(state, tip=event.tip, tip_tree=event.tip_tree, inherited=inherited)
+    return stand(state, event.story, settled)
+
+
+def left(state: RunState, event: StoryLeft) -> RunState:
+    """The story was given up or skipped; its work is kept."""
+    work = work_of(state, event.story, event)
+    leaving = work.stage
+    if not isinstance(leaving, Leaving):
+        raise IllegalTransition(state.machine_state, event)
+    state = replace(_closed(state, work, IterationStatus.FAILED, event), pre_story_commit=None)
+    standing = state.going.stories[event.story]
+    tried = work.cs.continuation_attempt + (not work.cs.continuations_exhausted())
+    settled = replace(
+        standing,
+        state=leaving.state,
+        reason=leaving.reason,
+        pins=(*standing.pins, *event.pins),
+        commits=(*standing.commits, event.commit) if event.commit else standing.commits,
+        evidence=leaving.evidence,
+        green_before=work.green_before,
+        attempts=standing.attempts + tried,
+        calls=standing.calls + work.errand.calls,
+        unproven_commit=event.commit is not None,
+    )
+    state = amended(state, tip=event.tip, tip_tree=event.tip_tree)
+    return block_dependents(stand(state, event.story, settled), event.story)
+
+
+def _closed(state: RunState, work: Work, status: IterationStatus, event: Event) -> RunState:
+    """The iteration's record is closed and the story leaves building: its counters go, its handover is due to go."""
+    state = state.set_iteration_usage(work.usage, work.iteration)
+    state = state.finish_iteration(status, work.snippet, event.at, work.iteration)
+    return put(state, replace(work, stage=Closing(), cs=work.cs.reset().begin_cleanup()))

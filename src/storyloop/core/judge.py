@@ -1,0 +1,137 @@
+"""The rules of "When does a story pass?", as pure functions over what was measured.
+
+`owed_measurements` says which commands an attempt's tree is still owed; `judge` says what the attempt came to once
+all of them are in. The agent's own word can fail an attempt, it can never pass one.
+"""
+
+import msgspec
+
+from storyloop.core.artifacts import DevelopmentResult
+from storyloop.core.errand import Shortfall
+from storyloop.core.evidence import Evidence
+from storyloop.core.policy import Policy, Require
+from storyloop.core.progress import Proving, Work
+from storyloop.core.purpose import Checking, Demonstrating
+from storyloop.core.spec import Story
+from storyloop.core.words import DevelopmentStatus
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """Everything that gates is green on a tree that may be committed; the note is for the report."""
+
+    note: str = ""
+
+
+class GreenButPartial(msgspec.Struct, frozen=True):
+    """All green, but the agent says there is more to do: it goes on, and passes when its attempts end."""
+
+    shortfall: Shortfall
+
+
+class Short(msgspec.Struct, frozen=True):
+    """The attempt failed."""
+
+    shortfall: Shortfall
+
+
+Judgement = Passed | GreenButPartial | Short
+
+
+def owed_measurements(work: Work, proving: Proving, story: Story, policy: Policy) -> list[Checking | Demonstrating]:
+    """What is still to be run on the attempt's tree, in order: the checks, then the criteria's own commands."""
+    proofs = [number for number, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
+    if proving.tree == work.tree and not proofs:
+        return []  # an unchanged tree without proofs cannot pass, whatever the checks say
+    attempt = work.cs.continuation_attempt
+    checks = {evidence.check for evidence in proving.measured}
+    criteria = {evidence.criterion for evidence in proving.measured}
+    return [
+        *(
+            Checking(story=story.id, iteration=work.iteration, attempt=attempt, check=name)
+            for name in policy.checks
+            if name not in checks
+        ),
+        *(
+            Demonstrating(story=story.id, iteration=work.iteration, attempt=attempt, criterion=number)
+            for number in proofs
+            if number not in criteria
+        ),
+    ]
+
+
+def gating_failures(measured: tuple[Evidence, ...], inherited: tuple[str, ...]) -> tuple[Evidence, ...]:
+    """What was not green and counts: a check that is red since the base commit does not."""
+    return tuple(e for e in measured if not e.reading.is_green and e.check not in inherited)
+
+
+def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: Require) -> Judgement:
+    """What the attempt came to. Every owed measurement is in `proving.measured`."""
+    result, measured = proving.result, proving.measured
+    unchanged = proving.tree == work.tree
+    failures = gating_failures(measured, inherited)
+    if failures:
+        return Short(_shortfall_of_red(work, proving, failures))
+    if unchanged and not any(e.criterion is not None for e in measured):
+        return Short(
+            _shortfall(
+                work,
+                proving,
+                status=DevelopmentStatus.FAILED,
+                next_steps="Nothing was changed. Do the work that the story asks for in the files of this directory.",
+                reason="nothing was changed",
+            )
+        )
+    if not measured and require is not Require.NONE:
+        return Short(
+            _shortfall(
+                work,
+                proving,
+                status=DevelopmentStatus.FAILED,
+                next_steps=None,
+                reason="no command could prove it",
+            )
+        )
+    match result.status:
+        case DevelopmentStatus.COMPLETED:
+            return Passed("already satisfied: no change was needed" if unchanged else "")
+        case DevelopmentStatus.PARTIAL:
+            return GreenButPartial(_as_told(work, proving, result, "the agent says partial"))
+        case DevelopmentStatus.FAILED:
+            return Short(_as_told(work, proving, result, f"the agent says it failed: {_first_line(result.summary)}"))
+
+
+def _as_told(work: Work, proving: Proving, result: DevelopmentResult, reason: str) -> Shortfall:
+    return _shortfall(work, proving, status=result.status, next_steps=result.next_steps, reason=reason)
+
+
+def _shortfall_of_red(work: Work, proving: Proving, failures: tuple[Evidence, ...]) -> Shortfall:
+    lines = [f"- {e.label}: `{e.command}` {_how(e)}" for e in failures]
+    told = proving.result.next_steps
+    steps = "Make these pass; we ran them on your work and they did not:\n" + "\n".join(lines)
+    if told:
+        steps += f"\nYour own next steps were:\n{told}"
+    names = ", ".join(e.label for e in failures[:4]) + (", ..." if len(failures) > 4 else "")
+    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, next_steps=steps, reason=f"not green: {names}")
+
+
+def _how(evidence: Evidence) -> str:
+    if evidence.reason:
+        return evidence.reason
+    return f"ended with exit status {evidence.exit_status}"
+
+
+def _shortfall(
+    work: Work, proving: Proving, *, status: DevelopmentStatus, next_steps: str | None, reason: str
+) -> Shortfall:
+    return Shortfall(
+        status=status,
+        summary=proving.result.summary,
+        files=work.changed,
+        next_steps=next_steps,
+        reason=reason,
+        fingerprint=f"call_agent/{work.errand.drain}/{work.story}/{work.errand.ref}/{proving.tree}",
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:200] if text.strip() else "no reason given"

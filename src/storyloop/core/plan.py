@@ -1,0 +1,215 @@
+"""plan(state) -> what is owed now.
+
+The answer comes from the state alone, never from the transition that led to it, so nothing is lost between "fact
+stored" and "deed begun". It is a tuple because independent stories may be worked on side by side; `width` says how
+many. An empty tuple means that the run has ended, is parked, or was interrupted.
+"""
+
+from typing import assert_never
+
+from storyloop.core.effects import (
+    CallAgent,
+    CleanHandover,
+    Effect,
+    FinishRun,
+    LandStory,
+    LeaveStory,
+    OpenWorktree,
+    ParkRun,
+    RunCommand,
+    StartStory,
+    Wait,
+    WriteHandover,
+)
+from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Owed, Stranded, Waiting, Why, mode_owed
+from storyloop.core.errors import ProgrammerError
+from storyloop.core.judge import owed_measurements
+from storyloop.core.policy import Command, Policy
+from storyloop.core.progress import (
+    Building,
+    Closing,
+    Describing,
+    Landing,
+    Leaving,
+    ParkedFor,
+    Preparing,
+    Progress,
+    Proving,
+    StoryState,
+    Work,
+)
+from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, Purpose, SettingUp, key_of
+from storyloop.core.run_state import RunState
+from storyloop.core.spec import ready
+from storyloop.core.words import RunStatus
+
+
+def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
+    """Every deed that is owed now, at most `width` stories at once."""
+    if state.status is not RunStatus.RUNNING:
+        return ()
+    progress, policy = state.going, state.effective_config()
+    opening = _opening(progress, policy)
+    if opening is not None:
+        return (opening,)
+    owed = tuple(effect for work in progress.work.values() for effect in _story(state, work))
+    parks = [effect for effect in owed if isinstance(effect, ParkRun)]
+    if parks:  # what is under way is seen to its end first
+        begun = tuple(e for e in owed if isinstance(e, CallAgent) and e.begun)
+        return begun or (parks[0],)
+    free = width - len(progress.work)
+    return owed + _next_stories(state, free) if free > 0 else owed
+
+
+def _opening(progress: Progress, policy: Policy) -> Effect | None:
+    opening = progress.opening
+    if not opening.worktree_opened:
+        return OpenWorktree(key="open/worktree")
+    if opening.setup_done < len(policy.worktree.setup):
+        number = opening.setup_done
+        setup = Command(run=policy.worktree.setup[number])
+        return _run(SettingUp(number), setup, policy, tree=None, salt=f"/{progress.resumes}")
+    measured = {evidence.check for evidence in opening.baseline}
+    for name, check in policy.checks.items():
+        if name not in measured:
+            return _run(Baselining(name), check, policy, tree=progress.tip_tree)
+    return None
+
+
+def _next_stories(state: RunState, free: int) -> tuple[Effect, ...]:
+    progress = state.going
+    passed = {name for name, story in progress.stories.items() if story.state is StoryState.PASSED}
+    closed = {name for name, story in progress.stories.items() if story.state is not StoryState.OPEN}
+    candidates = ready(progress.spec, passed, closed=closed)[:free]
+    if candidates:
+        return tuple(
+            StartStory(
+                key=f"{story.id}/{state.iteration + 1 + n}/start",
+                story=story.id,
+                iteration=state.iteration + 1 + n,
+            )
+            for n, story in enumerate(candidates)
+        )
+    if progress.work:
+        return ()
+    shipped = all(story.state is StoryState.PASSED for story in progress.stories.values())
+    return (FinishRun(key=f"finish/{progress.resumes}", shipped=shipped),)
+
+
+def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
+    """What one story in hand is owed: never nothing."""
+    progress, policy = state.going, state.effective_config()
+    prefix = f"{work.story}/{work.iteration}"
+    if work.cs.context_cleanup_pending:
+        when = "end" if isinstance(work.stage, Closing) else "start"
+        return (CleanHandover(key=f"{prefix}/clean/{when}", story=work.story),)
+    match work.stage:
+        case Preparing(probed=probed):
+            criteria = progress.spec.story(work.story).acceptance_criteria
+            for number, criterion in enumerate(criteria, start=1):
+                if criterion.verify and number not in probed:
+                    purpose = Probing(story=work.story, iteration=work.iteration, criterion=number)
+                    return (_run(purpose, Command(run=criterion.verify), policy, tree=work.tree),)
+            raise ProgrammerError(f"story {work.story} is prepared but its agent's turn has not begun")
+        case Building():
+            return _errand(state, work, work.errand, attempt=work.cs.continuation_attempt)
+        case Describing(errand=errand):
+            return _errand(state, work, errand, attempt=0)
+        case Proving() as proving:
+            purpose = owed_measurements(work, proving, progress.spec.story(work.story), policy)[0]
+            return (_run(purpose, _command_of(progress, policy, purpose), policy, tree=proving.tree),)
+        case Landing():
+            return (LandStory(key=f"{prefix}/land", story=work.story),)
+        case Leaving():
+            return (LeaveStory(key=f"{prefix}/leave", story=work.story),)
+        case Closing():
+            raise ProgrammerError(f"story {work.story} is closed and owes nothing, but is still in hand")
+        case _:
+            assert_never(work.stage)
+
+
+def _errand(state: RunState, work: Work, errand: Errand, *, attempt: int) -> tuple[Effect, ...]:
+    progress, policy = state.going, state.effective_config()
+    cs = work.cs if isinstance(work.stage, Building) else progress.continuation
+    match errand.stage:
+        case Owed():
+            if cs.context_write_pending:
+                key = f"{errand.key}/{attempt}/handover"
+                return (WriteHandover(key=key, story=work.story),)
+            spent = spent_budget(state)
+            if spent is not None:
+                return (ParkRun(key=f"park/{progress.resumes}", what=ParkedFor.BUDGET, reason=spent),)
+            call = errand.calls + 1
+            return (_call(work, errand, attempt=attempt, call=call, mode=mode_owed(cs), begun=False),)
+        case Calling(mode=mode):
+            return (_call(work, errand, attempt=attempt, call=errand.calls, mode=mode, begun=True),)
+        case Waiting() as waiting:
+            return (_wait(progress, policy, work, errand, waiting),)
+        case Stranded(reason=reason):
+            sentence = f"no agent can be asked: {reason}"
+            return (ParkRun(key=f"park/{progress.resumes}", what=ParkedFor.HUMAN, reason=sentence),)
+        case Delivered() | GivenUp():
+            raise ProgrammerError(f"errand {errand.key} is over, but its story has not moved on")
+        case _:
+            assert_never(errand.stage)
+
+
+def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waiting: Waiting) -> Effect:
+    left = max(0.0, (waiting.until - progress.last_at).total_seconds())
+    key = f"park/{progress.resumes}"
+    until = f"{waiting.until:%Y-%m-%d %H:%M:%S} UTC"
+    if policy.no_wait and waiting.why is Why.LIMIT and left > 0:
+        reason = f"{waiting.reason}; it is over at {until} (--no-wait was given)"
+        return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
+    if progress.ledger.waited + left > policy.limits.max_wait:
+        reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
+        return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
+    return Wait(key=f"{errand.key}/wait/{waiting.until.isoformat()}", story=work.story, until=waiting.until)
+
+
+def spent_budget(state: RunState) -> str | None:
+    """Which part of the user's budget is used up, as a sentence; None while there is something left."""
+    ledger, budget = state.going.ledger, state.effective_config().budget
+    usage = ledger.total.usage
+    tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
+    spent: list[tuple[str, float, float | None]] = [
+        ("calls", ledger.total.calls, budget.calls),
+        ("tokens", tokens, budget.tokens),
+        ("usd", ledger.total.cost_usd or 0.0, budget.usd),
+        ("seconds", ledger.active, budget.time),
+    ]
+    for name, used, allowed in spent:
+        if allowed is not None and used >= allowed:
+            return f"the budget of {allowed:g} {name} is used up ({used:g} spent)"
+    return None
+
+
+def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: str, begun: bool) -> CallAgent:
+    return CallAgent(
+        key=f"{errand.key}/{attempt}/{call}",
+        story=work.story,
+        drain=errand.drain,
+        attempt=attempt,
+        call=call,
+        ref=errand.ref,
+        mode=mode,
+        begun=begun,
+    )
+
+
+def _command_of(progress: Progress, policy: Policy, purpose: Checking | Demonstrating) -> Command:
+    if isinstance(purpose, Checking):
+        return policy.checks[purpose.check]
+    criterion = progress.spec.story(purpose.story).acceptance_criteria[purpose.criterion - 1]
+    assert criterion.verify is not None
+    return Command(run=criterion.verify)
+
+
+def _run(purpose: Purpose, command: Command, policy: Policy, *, tree: str | None, salt: str = "") -> RunCommand:
+    return RunCommand(
+        key=key_of(purpose) + salt,
+        purpose=purpose,
+        command=command,
+        timeout=policy.check_timeout(command),
+        tree=tree,
+    )

@@ -1,0 +1,186 @@
+"""Progress: what RunState holds beyond the 18 fields of the reference.
+
+Two kinds of story state are kept apart: `stories` holds what is settled about each story, and changes only when a
+story changes its standing; `work` holds what is in hand (errand, proof, counters), and is small however long
+the run is. Folding an event therefore copies little, whatever the number of stories.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.chain import CoolingTable
+from storyloop.core.continuation import ContinuationState
+from storyloop.core.errand import Errand, Waiting
+from storyloop.core.evidence import Evidence
+from storyloop.core.facts import Finding, Pin
+from storyloop.core.spec import Spec
+from storyloop.core.usage import Spending, Usage
+
+
+class StoryState(StrEnum):
+    """Where a story stands, as every face shows it."""
+
+    OPEN = "open"
+    BUILDING = "building"
+    PROVING = "proving"
+    LANDING = "landing"
+    PASSED = "passed"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"
+
+
+class StoryProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """What is settled about a story."""
+
+    state: StoryState = StoryState.OPEN
+    reason: str = ""  # why it is blocked or skipped, or what is to be said about how it passed
+    attempts: int = 0
+    calls: int = 0
+    commits: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()  # refs that keep work that was not committed
+    evidence: tuple[Evidence, ...] = ()
+    green_before: tuple[int, ...] = ()  # criteria whose command was green before the work
+    blocked_by: str | None = None  # the story whose failure blocks this one
+    unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
+
+
+class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
+    """Before the first call: handover of an older iteration removed, proofs tried on the untouched tree."""
+
+    probed: tuple[int, ...] = ()
+
+
+class Building(msgspec.Struct, frozen=True, tag="building"):
+    """The agent's turn: the errand says what is owed."""
+
+
+class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
+    """Our turn: checks and proofs are run on the tree that the agent left."""
+
+    result: DevelopmentResult
+    tree: str
+    measured: tuple[Evidence, ...] = ()
+
+
+class Describing(msgspec.Struct, frozen=True, kw_only=True, tag="describing"):
+    """Proven; a commit errand, where one is bound, words the message."""
+
+    landing: "Landing"
+    errand: Errand
+
+
+class Landing(msgspec.Struct, frozen=True, kw_only=True, tag="landing"):
+    """Proven: exactly this tree is owed a commit. `at` dates it, so that doing it twice gives one commit."""
+
+    result: DevelopmentResult
+    tree: str
+    evidence: tuple[Evidence, ...]
+    at: datetime
+    note: str = ""
+    message: CommitMessage | None = None
+
+
+class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
+    """Given up or skipped: the work is pinned and the worktree goes back to the last good commit."""
+
+    state: StoryState
+    reason: str
+    at: datetime
+    evidence: tuple[Evidence, ...] = ()
+    commit_unproven: bool = False
+
+
+class Closing(msgspec.Struct, frozen=True, tag="closing"):
+    """The iteration is over; its handover is still to be removed."""
+
+
+Stage = Preparing | Building | Proving | Describing | Landing | Leaving | Closing
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One iteration over one story, in hand."""
+
+    story: str
+    iteration: int
+    head: str  # the branch's tip when it began
+    tree: str  # and its tree
+    errand: Errand
+    cs: ContinuationState
+    stage: Stage = Preparing()
+    green_before: tuple[int, ...] = ()
+    pin: Pin | None = None  # the worktree's files when the last call ended
+    changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
+    red: tuple[Evidence, ...] = ()  # what was not green at the last proof
+    usage: Usage | None = None
+    snippet: str = ""
+    hint: str = ""  # what a human said when they asked for another try
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens before the first story."""
+
+    worktree_opened: bool = False
+    setup_done: int = 0  # how many of the worktree's set-up commands are green
+    baseline: tuple[Evidence, ...] = ()  # one reading per check, on the base commit
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run has used up; nothing in it ever falls."""
+
+    total: Spending = Spending()
+    by_agent: dict[str, Spending] = {}
+    waited: float = 0.0  # seconds
+    active: float = 0.0  # seconds between events while a process had the run
+    iterations_allowed: int = 0  # stories that may still be begun: bounds every path that starts work
+
+
+class ParkedFor(StrEnum):
+    """Who or what a parked run waits for; the exit code follows from it."""
+
+    HUMAN = "human"
+    BUDGET = "budget"
+    QUOTA = "quota"
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """Why the run does not go on by itself."""
+
+    what: ParkedFor
+    reason: str
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a run's state that the reference lacks."""
+
+    spec: Spec
+    repository: str
+    base: str
+    base_tree: str
+    worktree: str
+    checkout: str
+    reuse_branch: bool = False
+    tip: str  # what we last made the run's branch point at
+    tip_tree: str
+    opening: Opening = Opening()
+    stories: dict[str, StoryProgress] = {}
+    work: dict[str, Work] = {}
+    continuation: ContinuationState = ContinuationState()
+    inherited: tuple[str, ...] = ()  # checks that have not been green since the base commit: shown, not gating
+    cooling: CoolingTable = {}
+    ledger: Ledger = Ledger()
+    findings: tuple[Finding, ...] = ()
+    hints: dict[str, str] = {}
+    parked: Parked | None = None
+    failure: str = ""  # why the run ended before its stories did
+    last_at: datetime
+    resumes: int = 0
+    inbox_seen: int = 0
+
+
+def waiting_of(work: Work) -> Waiting | None:
+    """What this work waits for, if it waits."""
+    errand = work.stage.errand if isinstance(work.stage, Describing) else work.errand
+    return errand.stage if isinstance(errand.stage, Waiting) else None
