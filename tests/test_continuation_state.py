@@ -250,9 +250,8 @@ STEPS: dict[str, tuple[Step, dict[str, Any]]] = {
         {"last_effect_kind": "prove", "consecutive_same_effect_count": 1},
     ),
     "reset leaves the five limits": (
-        lambda s: s.reset(),
-        {name: value for name, value in FIELDS.items() if not name.startswith("max_")}
-        | {"context_cleanup_pending": False},
+        lambda s: s.begin_cleanup().reset(),
+        {name: value for name, value in FIELDS.items() if not name.startswith("max_")},
     ),
 }
 
