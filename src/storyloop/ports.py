@@ -182,6 +182,14 @@ class Repository(Protocol):
         """Delete untracked, not ignored files that are not in `tree`; their paths come back."""
         ...
 
+    def ignore_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
+        """Untracked, not ignored files that are not in `tree` are ignored from here on, in this worktree alone.
+
+        For what set-up leaves behind (an unignored `.venv`): it must survive, and be part of no tree. The ignored
+        paths come back, a whole new directory as one path ending in `/`.
+        """
+        ...
+
     def commit(self, place: Place, *, tree: str, parent: str, author: Author) -> str:
         """Commit exactly `tree` onto the branch, compare-and-set against `parent`; the commit comes back.
 
@@ -292,3 +300,19 @@ class Prompts(Protocol):
     """Renders what an agent is told."""
 
     def render(self, template: str, values: dict[str, object]) -> str: ...
+
+
+class Papers(Protocol):
+    """The files that we write for agents and people to read, outside of every tree."""
+
+    def write_handover(self, place: Place, text: str) -> None:
+        """Put the handover into the worktree's `.storyloop`, replacing an older one."""
+        ...
+
+    def remove_handover(self, place: Place) -> None:
+        """Take it away again; there need not be one."""
+        ...
+
+    def save_report(self, place: Place, text: str) -> str:
+        """Keep the run's report in its directory; the path comes back."""
+        ...

@@ -27,6 +27,7 @@ from storyloop.core.progress import (
     Leaving,
     Preparing,
     Proving,
+    Red,
     StoryState,
     Work,
 )
@@ -46,6 +47,9 @@ from storyloop.core.steps import (
 )
 from storyloop.core.usage import Spending
 from storyloop.core.words import IterationStatus
+
+_MOST_RED = 6  # commands whose output is carried to the next attempt,
+_TAIL_CHARACTERS = 4_000  # and how much of each
 
 
 def story_started(state: RunState, event: StoryStarted) -> RunState:
@@ -118,8 +122,7 @@ def call_started(state: RunState, event: CallStarted) -> RunState:
     expect(isinstance(errand.stage, errands.Owed) and event.call == errand.calls + 1, state, event)
     expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
     errand, cs = errands.call_started(errand, cs, event.at)
-    spending = Spending(calls=1)
-    state = spent(state, event.ref, spending)
+    state = amended(state, ledger=replace(state.going.ledger, calls=state.going.ledger.calls + 1))
     return with_errand(state, work, errand, cs)
 
 
@@ -130,8 +133,7 @@ def call_ended(state: RunState, event: CallEnded) -> RunState:
     expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, state, event)
     report, policy = event.report, state.effective_config()
     state = state.capture_usage(phase_key(event.drain, event.story), report.usage)
-    priced = Spending.of_call(report.usage, report.cost_usd)
-    state = spent(state, event.ref, replace(priced, calls=0))  # the start was counted when it happened
+    state = spent(state, event.ref, Spending.of_call(report.usage, report.cost_usd))
     state = found(state, *event.findings)
     errand, cs, table = errands.call_ended(
         errand,
@@ -191,7 +193,11 @@ def proof_measured(state: RunState, event: CommandMeasured, story: str, evidence
     proving = work.stage
     if not isinstance(proving, Proving) or evidence.tree != proving.tree:
         raise IllegalTransition(state.machine_state, event)
-    work = replace(work, stage=replace(proving, measured=(*proving.measured, evidence)))
+    red = proving.red
+    if not evidence.reading.is_green and len(red) < _MOST_RED:
+        tail = (event.second or event.first).tail[-_TAIL_CHARACTERS:]
+        red = (*red, Red(evidence, tail))
+    work = replace(work, stage=replace(proving, measured=(*proving.measured, evidence), red=red))
     return _proved(put(state, work), story, event)
 
 
@@ -204,7 +210,7 @@ def _proved(state: RunState, story: str, event: Event) -> RunState:
     if owed_measurements(work, proving, progress.spec.story(story), policy):
         return state
     judgement = judge(work, proving, inherited=progress.inherited, require=policy.require)
-    work = replace(work, red=tuple(e for e in proving.measured if not e.reading.is_green))
+    work = replace(work, red=proving.red)
     if isinstance(judgement, Passed):
         return _passing(state, work, proving, note=judgement.note, event=event)
     assert isinstance(judgement, GreenButPartial | Short)

@@ -173,7 +173,7 @@ def spent_budget(state: RunState) -> str | None:
     usage = ledger.total.usage
     tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
     spent: list[tuple[str, float, float | None]] = [
-        ("calls", ledger.total.calls, budget.calls),
+        ("calls", ledger.calls, budget.calls),
         ("tokens", tokens, budget.tokens),
         ("usd", ledger.total.cost_usd or 0.0, budget.usd),
         ("seconds", ledger.active, budget.time),

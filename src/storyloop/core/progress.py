@@ -47,6 +47,13 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True):
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
 
 
+class Red(msgspec.Struct, frozen=True):
+    """A command that was not green on an attempt, and the end of what it printed (bounded)."""
+
+    evidence: Evidence
+    tail: str
+
+
 class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
     """Before the first call: handover of an older iteration removed, proofs tried on the untouched tree."""
 
@@ -63,6 +70,7 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
     result: DevelopmentResult
     tree: str
     measured: tuple[Evidence, ...] = ()
+    red: tuple["Red", ...] = ()
 
 
 class Describing(msgspec.Struct, frozen=True, kw_only=True, tag="describing"):
@@ -113,7 +121,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     green_before: tuple[int, ...] = ()
     pin: Pin | None = None  # the worktree's files when the last call ended
     changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
-    red: tuple[Evidence, ...] = ()  # what was not green at the last proof
+    red: tuple[Red, ...] = ()  # what was not green at the last proof
     usage: Usage | None = None
     snippet: str = ""
     hint: str = ""  # what a human said when they asked for another try
@@ -130,7 +138,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """What the run has used up; nothing in it ever falls."""
 
-    total: Spending = Spending()
+    calls: int = 0  # starts of agent processes, counted when they begin
+    total: Spending = Spending()  # what ended calls cost
     by_agent: dict[str, Spending] = {}
     waited: float = 0.0  # seconds
     active: float = 0.0  # seconds between events while a process had the run

@@ -59,7 +59,6 @@ from storyloop.core.progress import (
     Proving,
     StoryProgress,
     StoryState,
-    Work,
     waiting_of,
 )
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
@@ -67,6 +66,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
     amended,
     block_dependents,
+    can_be_left,
     errand_of,
     expect,
     found,
@@ -255,12 +255,6 @@ def _skipped(state: RunState, event: StorySkipped) -> RunState:
     return block_dependents(stand(state, event.story, settled), event.story)
 
 
-def can_be_left(work: Work) -> bool:
-    """A story in hand can be skipped unless a call is under way or its proven tree is being committed."""
-    calling = isinstance(work.errand.stage, errands.Calling)
-    return not calling and isinstance(work.stage, Preparing | Building | Proving)
-
-
 def _reopened(state: RunState, event: StoryReopened) -> RunState:
     progress = state.going
     standing = progress.stories.get(event.story)
@@ -339,20 +333,6 @@ _DOING: dict[type, MachineState] = {
     Leaving: MachineState.LANDING,
     Closing: MachineState.PICKING_STORY,
 }
-
-_STANDING: dict[type, StoryState] = {
-    Preparing: StoryState.BUILDING,
-    Building: StoryState.BUILDING,
-    Proving: StoryState.PROVING,
-    Describing: StoryState.LANDING,
-    Landing: StoryState.LANDING,
-    Leaving: StoryState.BUILDING,
-}
-
-
-def standing_of(work: Work, settled: StoryState) -> StoryState:
-    """What a story in hand shows as its state."""
-    return _STANDING.get(type(work.stage), settled)
 
 
 def _inbox_seen(state: RunState, number: int) -> RunState:

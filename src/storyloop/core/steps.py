@@ -3,12 +3,22 @@
 from msgspec.structs import replace
 
 from storyloop.core.continuation import ContinuationState
-from storyloop.core.errand import Errand
+from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event
 from storyloop.core.facts import Finding
 from storyloop.core.policy import AgentRef, Policy
-from storyloop.core.progress import Describing, StoryProgress, StoryState, Work
+from storyloop.core.progress import (
+    Building,
+    Describing,
+    Landing,
+    Leaving,
+    Preparing,
+    Proving,
+    StoryProgress,
+    StoryState,
+    Work,
+)
 from storyloop.core.run_state import RunState
 from storyloop.core.usage import Spending
 
@@ -104,3 +114,24 @@ def block_dependents(state: RunState, culprit: str) -> RunState:
                 grew = True
     ledger = replace(progress.ledger, iterations_allowed=progress.ledger.iterations_allowed - blocked)
     return amended(state, stories=stories, ledger=ledger)
+
+
+_STANDING: dict[type, StoryState] = {
+    Preparing: StoryState.BUILDING,
+    Building: StoryState.BUILDING,
+    Proving: StoryState.PROVING,
+    Describing: StoryState.LANDING,
+    Landing: StoryState.LANDING,
+    Leaving: StoryState.BUILDING,
+}
+
+
+def standing_of(work: Work, settled: StoryState) -> StoryState:
+    """What a story in hand shows as its state."""
+    return _STANDING.get(type(work.stage), settled)
+
+
+def can_be_left(work: Work) -> bool:
+    """A story in hand can be skipped unless a call is under way or its proven tree is being committed."""
+    calling = isinstance(work.errand.stage, Calling)
+    return not calling and isinstance(work.stage, Preparing | Building | Proving)

@@ -1,0 +1,1 @@
+"""The engine: performs what the plan owes, and reports facts."""

@@ -1,0 +1,89 @@
+"""Deeds: how each effect is performed. One generator per family; what it yields is durable before it goes on.
+
+Doing a deed again after a crash must come to the same result: it looks at the world first, and everything it
+makes in the repository is named and dated by the state, so that making it twice makes one thing.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import assert_never
+
+from storyloop.core.effects import (
+    CallAgent,
+    CleanHandover,
+    Effect,
+    FinishRun,
+    LandStory,
+    LeaveStory,
+    OpenWorktree,
+    ParkRun,
+    RunCommand,
+    StartStory,
+    Wait,
+    WriteHandover,
+)
+from storyloop.core.events import (
+    Event,
+    HandoverCleaned,
+    HandoverWritten,
+    RunFinished,
+    RunParked,
+    WaitEnded,
+    WorktreeOpened,
+)
+from storyloop.core.run_state import RunState
+from storyloop.engine.calls import call_agent
+from storyloop.engine.hands import Hands
+from storyloop.engine.landing import land_story, leave_story, start_story
+from storyloop.engine.measuring import run_command
+from storyloop.engine.prompting import handover_of
+
+
+def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
+    """The facts that come of doing this; none when it was stopped half-way."""
+    match effect:
+        case OpenWorktree():
+            yield from _open_worktree(effect, state, hands)
+        case RunCommand():
+            yield from run_command(effect, state, hands, stop)
+        case StartStory():
+            yield from start_story(effect, state, hands)
+        case CleanHandover(key=key, story=story):
+            hands.papers.remove_handover(hands.place)
+            yield HandoverCleaned(key=key, at=hands.clock.now(), story=story)
+        case WriteHandover(key=key, story=story):
+            hands.papers.write_handover(hands.place, handover_of(state.going.work[story]))
+            yield HandoverWritten(key=key, at=hands.clock.now(), story=story)
+        case CallAgent():
+            yield from call_agent(effect, state, hands, stop)
+        case Wait(key=key, story=story, until=until):
+            began = hands.clock.now()
+            if hands.clock.wait_until(until, stop):
+                now = hands.clock.now()
+                yield WaitEnded(key=key, at=now, story=story, seconds=max(0.0, (now - began).total_seconds()))
+        case LandStory():
+            yield from land_story(effect, state, hands)
+        case LeaveStory():
+            yield from leave_story(effect, state, hands)
+        case ParkRun(key=key, what=what, reason=reason):
+            yield RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
+        case FinishRun(key=key, shipped=shipped):
+            hands.papers.save_report(hands.place, hands.report(state))
+            yield RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
+        case _:
+            assert_never(effect)
+
+
+def _open_worktree(effect: OpenWorktree, state: RunState, hands: Hands) -> Iterator[Event]:
+    progress, policy = state.going, state.effective_config()
+    warnings = hands.repository.open_worktree(
+        hands.place, base=progress.base, reuse_branch=progress.reuse_branch, copy=policy.worktree.copy
+    )
+    tip = hands.repository.tip(hands.place)
+    yield WorktreeOpened(
+        key=effect.key,
+        at=hands.clock.now(),
+        tip=tip,
+        tip_tree=hands.repository.tree_of(tip),
+        warnings=warnings,
+    )

@@ -1,0 +1,22 @@
+"""Hands: the ports that deeds are done with, and what a deed may report while it is under way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from storyloop.core.run_state import RunState
+from storyloop.ports import Activity, Agents, Checks, Clock, Papers, Place, Prompts, Repository
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Everything a deed may touch. `seen` shows an agent's activity to whoever watches; nothing depends on it."""
+
+    clock: Clock
+    repository: Repository
+    agents: Agents
+    checks: Checks
+    prompts: Prompts
+    papers: Papers
+    place: Place
+    report: Callable[[RunState], str]
+    seen: Callable[[Activity], None] = lambda _: None

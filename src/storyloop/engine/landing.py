@@ -1,0 +1,140 @@
+"""Starting, landing and leaving stories: the deeds that move the run's branch and its worktree."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from storyloop.core.effects import LandStory, LeaveStory, StartStory
+from storyloop.core.errors import ProgrammerError
+from storyloop.core.events import Event, StoryLanded, StoryLeft, StoryStarted
+from storyloop.core.facts import Change, ChangeKind, Finding
+from storyloop.core.knowledge import StoryChanges
+from storyloop.core.progress import Landing, Leaving, Work
+from storyloop.core.run_state import RunState
+from storyloop.core.spec import Story
+from storyloop.engine.hands import Hands
+from storyloop.ports import Author
+
+
+def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[Event]:
+    """A story starts at the branch's tip; whatever else lies in the worktree is kept by a ref first."""
+    progress, repository, place = state.going, hands.repository, hands.place
+    label = f"{effect.story}.{effect.iteration}/before"
+    settled = repository.settle(place, expected_tip=progress.tip, label=label)
+    findings = settled.findings
+    if settled.tree != progress.tip_tree:
+        author = Author(message=f"What lay in the worktree before {effect.story}", at=progress.last_at)
+        pin = repository.pin(place, tree=settled.tree, label=f"{label}/{settled.tree[:12]}", author=author)
+        repository.reset(place, commit=progress.tip)
+        detail = f"Files that belonged to no story were set aside before {effect.story}; they are kept by {pin.ref}."
+        findings = (*findings, Finding("leftover", detail))
+    yield StoryStarted(
+        key=effect.key,
+        at=hands.clock.now(),
+        story=effect.story,
+        iteration=effect.iteration,
+        head=progress.tip,
+        tree=progress.tip_tree,
+        findings=findings,
+    )
+
+
+def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Event]:
+    """Commit exactly the proven tree. The same state makes the same commit, so a second try finds the first."""
+    progress, repository, place = state.going, hands.repository, hands.place
+    work = progress.work[effect.story]
+    landing = work.stage
+    if not isinstance(landing, Landing):
+        raise ProgrammerError(f"Story {effect.story} is not landing.")
+    commit, tip, tip_tree = None, progress.tip, progress.tip_tree
+    if landing.tree != work.tree:
+        story = progress.spec.story(effect.story)
+        author = Author(message=_message(story, landing, state.run_id, effect.key), at=landing.at)
+        commit = repository.commit(place, tree=landing.tree, parent=progress.tip, author=author)
+        tip, tip_tree = commit, landing.tree
+    if repository.snapshot(place) != tip_tree:  # an agent that only had to word the message changed files
+        repository.reset(place, commit=tip)
+    changes = repository.changes(work.tree, tip_tree)
+    yield StoryLanded(
+        key=effect.key,
+        at=hands.clock.now(),
+        story=effect.story,
+        commit=commit,
+        tip=tip,
+        tip_tree=tip_tree,
+        changes=_story_changes(effect.story, changes, commit),
+        lines={change.path: change.lines for change in changes if change.lines is not None},
+    )
+
+
+def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[Event]:
+    """Keep the story's work by a ref of its own, then put the worktree back to the branch's tip."""
+    progress, repository, place = state.going, hands.repository, hands.place
+    work = progress.work[effect.story]
+    leaving = work.stage
+    if not isinstance(leaving, Leaving):
+        raise ProgrammerError(f"Story {effect.story} is not being left.")
+    pins = list(_pinned_work(work, leaving, hands))
+    commit, tip, tip_tree = None, progress.tip, progress.tip_tree
+    if leaving.commit_unproven and work.pin is not None and work.pin.tree != work.tree:
+        author = Author(
+            message=_unproven_message(progress.spec.story(work.story), leaving, state.run_id, effect.key), at=leaving.at
+        )
+        commit = repository.commit(place, tree=work.pin.tree, parent=progress.tip, author=author)
+        tip, tip_tree = commit, work.pin.tree
+    repository.reset(place, commit=tip)
+    yield StoryLeft(
+        key=effect.key,
+        at=hands.clock.now(),
+        story=effect.story,
+        pins=tuple(pins),
+        commit=commit,
+        tip=tip,
+        tip_tree=tip_tree,
+    )
+
+
+def _pinned_work(work: Work, leaving: Leaving, hands: Hands) -> Iterator[str]:
+    label = f"{leaving.state}/{work.story}.{work.iteration}"
+    if work.pin is not None and work.pin.tree != work.tree:
+        yield _pin(work, work.pin.tree, label, leaving.at, hands)
+    now = hands.repository.snapshot(hands.place)
+    kept = {work.tree} if work.pin is None else {work.tree, work.pin.tree}
+    if now not in kept:  # somebody changed files after the last call had ended
+        yield _pin(work, now, f"{label}.later/{now[:12]}", leaving.at, hands)
+
+
+def _pin(work: Work, tree: str, label: str, at: datetime, hands: Hands) -> str:
+    author = Author(message=f"{work.story}: work that was not committed", at=at)
+    return hands.repository.pin(hands.place, tree=tree, label=label, author=author).ref
+
+
+def _message(story: Story, landing: Landing, run_id: str, key: str) -> str:
+    if landing.message is not None:
+        subject, body = landing.message.subject, landing.message.body
+    else:
+        subject, body = f"{story.id}: {story.title}", landing.result.summary
+    return _with_trailers(subject, body, run_id=run_id, story=story.id, key=key)
+
+
+def _unproven_message(story: Story, leaving: Leaving, run_id: str, key: str) -> str:
+    subject = f"{story.id} (unproven): {story.title}"
+    body = f"Partial work, committed without proof. {leaving.reason}"
+    return _with_trailers(subject, body, run_id=run_id, story=story.id, key=key)
+
+
+def _with_trailers(subject: str, body: str, *, run_id: str, story: str, key: str) -> str:
+    trailers = f"Storyloop-Run: {run_id}\nStoryloop-Story: {story}\nStoryloop-Effect: {run_id}/{key}"
+    return "\n\n".join(part for part in (" ".join(subject.split()), body.strip(), trailers) if part) + "\n"
+
+
+def _story_changes(story: str, changes: tuple[Change, ...], commit: str | None) -> StoryChanges:
+    def paths(kind: ChangeKind) -> tuple[str, ...]:
+        return tuple(change.path for change in changes if change.kind is kind)
+
+    return StoryChanges(
+        story_id=story,
+        files_created=paths(ChangeKind.CREATED),
+        files_modified=paths(ChangeKind.MODIFIED),
+        files_deleted=paths(ChangeKind.DELETED),
+        commit_hash=commit,
+    )

@@ -1,0 +1,187 @@
+"""The loop: what the state owes is done by threads, and one writer turns their facts into the journal.
+
+A deed's thread hands each fact over and waits until it is durable before it goes on. The writer alone appends,
+folds and plans. Everything else (signals, requests of other processes) reaches it between two facts.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from storyloop.core.effects import CallAgent, Effect, RunCommand
+from storyloop.core.events import Event, RunInterrupted
+from storyloop.core.plan import plan
+from storyloop.core.reduce import reduce
+from storyloop.core.run_state import RunState
+from storyloop.core.words import RunStatus
+from storyloop.engine.deeds import perform
+from storyloop.engine.hands import Hands
+from storyloop.engine.requests import fact_of, is_calling
+from storyloop.ports import Journal, Request
+from storyloop.views.rows import row_of
+
+_INBOX_GLANCE = 1.0  # seconds between two looks into the inbox while deeds are under way
+
+
+class _Abandoned(BaseException):
+    """Ends a deed's thread whose writer is gone: nothing it reports can be kept any more."""
+
+
+@dataclass
+class _Deed:
+    """One effect under way. Mutable: a thread and the writer share it."""
+
+    effect: Effect
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class _Fact:
+    deed: _Deed
+    event: Event
+    stored: threading.Event
+
+
+@dataclass(frozen=True)
+class _End:
+    deed: _Deed
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class _Nudge:
+    """Somebody wants the writer to look up: a signal arrived."""
+
+
+class Engine:
+    """Drives one run until nothing is owed any more. Not reusable."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        hands: Hands,
+        *,
+        state: RunState,
+        seq: int,
+        watch: Callable[[Event, RunState], None] = lambda _event, _state: None,
+    ) -> None:
+        self._journal, self._hands, self._watch = journal, hands, watch
+        self.state, self._seq = state, seq
+        self._news: queue.SimpleQueue[_Fact | _End | _Nudge] = queue.SimpleQueue()
+        self._deeds: dict[str, _Deed] = {}
+        self._abandoned = threading.Event()
+        self._interrupted: str | None = None
+        self._stop_request: int | None = None
+
+    def interrupt(self, reason: str) -> None:
+        """Stop as soon as everything under way has been stopped and saved. Safe to call from a signal handler."""
+        self._interrupted = self._interrupted or reason
+        self._news.put(_Nudge())
+
+    def run(self) -> RunState:
+        """Until the run has ended, is parked or was interrupted; the state it then has comes back."""
+        try:
+            while True:
+                if self._look_up():
+                    self._begin(plan(self.state))
+                elif self._interrupted is None:
+                    self._begin(tuple(e for e in plan(self.state) if isinstance(e, CallAgent) and e.begun))
+                if not self._deeds:
+                    break
+                self._take(self._next_news())
+            if self._interrupted is not None and self.state.status is RunStatus.RUNNING:
+                self._append(
+                    RunInterrupted(
+                        key=f"interrupted/{self.state.going.resumes}",
+                        at=self._hands.clock.now(),
+                        reason=self._interrupted,
+                        number=self._stop_request,
+                    )
+                )
+            return self.state
+        finally:
+            self._abandoned.set()
+            for deed in self._deeds.values():
+                deed.stop.set()
+
+    # --- deeds ----------------------------------------------------------------------------------------
+
+    def _begin(self, owed: tuple[Effect, ...]) -> None:
+        for effect in owed:
+            if effect.key not in self._deeds:
+                deed = _Deed(effect)
+                self._deeds[effect.key] = deed
+                threading.Thread(target=self._do, args=(deed, self.state), name=effect.key, daemon=True).start()
+
+    def _do(self, deed: _Deed, state: RunState) -> None:
+        error: BaseException | None = None
+        try:
+            for event in perform(deed.effect, state, self._hands, deed.stop):
+                stored = threading.Event()
+                self._news.put(_Fact(deed, event, stored))
+                while not stored.wait(0.2):
+                    if self._abandoned.is_set():
+                        raise _Abandoned
+        except BaseException as problem:  # noqa: BLE001 - carried to the writer, which raises it
+            error = problem
+        self._news.put(_End(deed, error))
+
+    def _next_news(self) -> _Fact | _End | _Nudge:
+        try:
+            return self._news.get(timeout=_INBOX_GLANCE)
+        except queue.Empty:
+            return _Nudge()
+
+    def _take(self, news: _Fact | _End | _Nudge) -> None:
+        match news:
+            case _Fact(event=event, stored=stored):
+                self._append(event)
+                stored.set()
+            case _End(deed=deed, error=error):
+                del self._deeds[deed.effect.key]
+                if error is not None:
+                    raise error
+            case _Nudge():
+                pass
+
+    def _append(self, event: Event) -> None:
+        state = reduce(self.state, event)
+        self._seq = self._journal.append(state.run_id, [event], after=self._seq, row=row_of(state))
+        self.state = state
+        self._watch(event, state)
+
+    # --- what others want -----------------------------------------------------------------------------
+
+    def _look_up(self) -> bool:
+        """Deal with requests; whether new deeds may begin (not while a request waits for one to end)."""
+        if self._interrupted is None:
+            for request in self._journal.inbox(self.state.run_id, after=self.state.going.inbox_seen):
+                if not self._dealt_with(request):
+                    return False
+        if self._interrupted is not None:
+            for deed in self._deeds.values():
+                deed.stop.set()
+            return False
+        return True
+
+    def _dealt_with(self, request: Request) -> bool:
+        if request.what == "stop":
+            self._stop_request = request.number
+            self._interrupted = "stopped by `storyloop stop`"
+            return True
+        work = self.state.going.work.get(request.story or "")
+        if request.what == "skip" and work is not None:
+            mine = [deed for deed in self._deeds.values() if _story_of(deed.effect) == request.story]
+            for deed in mine:
+                deed.stop.set()
+            if mine or is_calling(work):
+                return False
+        self._append(fact_of(self.state, request, self._hands.clock.now()))
+        return True
+
+
+def _story_of(effect: Effect) -> str | None:
+    if isinstance(effect, RunCommand):
+        return getattr(effect.purpose, "story", None)
+    return getattr(effect, "story", None)

@@ -1,0 +1,47 @@
+"""Requests: what another process asked through the inbox, as the fact that the run's writer makes of it."""
+
+from datetime import datetime
+
+from storyloop.core.errand import Calling
+from storyloop.core.events import Event, RequestRefused, StoryReopened, StorySkipped
+from storyloop.core.progress import Closing, StoryState, Work
+from storyloop.core.run_state import RunState
+from storyloop.core.steps import can_be_left
+from storyloop.core.words import RunStatus
+from storyloop.ports import Request
+
+
+def is_calling(work: Work) -> bool:
+    """Whether an agent may be running for this story."""
+    return isinstance(work.errand.stage, Calling)
+
+
+def fact_of(state: RunState, request: Request, now: datetime) -> Event:
+    """Grant the request or refuse it with a reason; nothing of its story is under way."""
+    key = f"request/{request.number}"
+    reason = _objection(state, request)
+    if reason is not None or request.story is None:
+        return RequestRefused(key=key, at=now, number=request.number, reason=reason or "it names no story")
+    if request.what == "skip":
+        return StorySkipped(key=key, at=now, story=request.story, number=request.number)
+    return StoryReopened(key=key, at=now, story=request.story, number=request.number, hint=request.text)
+
+
+def _objection(state: RunState, request: Request) -> str | None:
+    if request.what not in ("skip", "retry"):
+        return "the run was not running" if request.what == "stop" else f"unknown request {request.what!r}"
+    standing = state.going.stories.get(request.story or "")
+    if standing is None:
+        return f"the run has no story {request.story}"
+    if state.status is RunStatus.COMPLETED:
+        return "the run is completed"
+    if request.what == "retry":
+        ended = standing.state in (StoryState.BLOCKED, StoryState.SKIPPED) and request.story not in state.going.work
+        return None if ended else f"story {request.story} is {standing.state}: only a blocked or skipped one is retried"
+    if standing.state in (StoryState.PASSED, StoryState.SKIPPED):
+        return f"story {request.story} is {standing.state} already"
+    work = state.going.work.get(request.story or "")
+    if work is not None and not can_be_left(work):
+        ending = "is over" if isinstance(work.stage, Closing) else "is just being proven and committed"
+        return f"story {request.story} {ending}"
+    return None

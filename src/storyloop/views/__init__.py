@@ -1,0 +1,1 @@
+"""Views: state -> rows that any face can show. They decide nothing."""

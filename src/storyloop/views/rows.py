@@ -1,0 +1,181 @@
+"""Rows: a run and its stories as the shapes that `--json` prints and every face shows."""
+
+from typing import Any
+
+import msgspec
+
+from storyloop.core.bounds import bounds_of
+from storyloop.core.evidence import Evidence, Verdict, verdict_of
+from storyloop.core.progress import StoryProgress, StoryState, Work
+from storyloop.core.run_state import RunState
+from storyloop.core.spec import Criterion, Story
+from storyloop.core.steps import fresh_continuation, standing_of
+from storyloop.ports import RunRow
+
+
+def row_of(state: RunState) -> RunRow:
+    """The run as `status` lists it."""
+    progress = state.going
+    return RunRow(
+        run_id=state.run_id,
+        repository=progress.repository,
+        status=state.status.value,
+        machine_state=state.machine_state.value,
+        project=progress.spec.project,
+        branch=state.branch,
+        current_story=state.current_story,
+        stories_passed=sum(s.state is StoryState.PASSED for s in progress.stories.values()),
+        stories_total=len(progress.stories),
+        iteration=state.iteration,
+        review_iteration=state.review_iteration,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        session_id=state.session_id,
+        worktree=progress.worktree,
+        total_usage=msgspec.Raw(msgspec.json.encode(state.total_usage)),
+        cost_usd=progress.ledger.total.cost_usd,
+    )
+
+
+class CriterionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One criterion and what is known of it."""
+
+    number: int
+    criterion: str
+    verify: str | None
+    verdict: Verdict
+    flaky: bool
+    tree: str | None
+    exit_status: int | None
+    output_digest: str | None
+    at: str | None
+
+
+class StoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One story and where it stands."""
+
+    id: str
+    title: str
+    state: StoryState
+    reason: str
+    attempts: int
+    calls: int
+    commits: tuple[str, ...]
+    pins: tuple[str, ...]
+    evidence: tuple[CriterionRow, ...]
+    continuation: dict[str, Any]
+
+
+class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One check of the project and its newest reading."""
+
+    name: str
+    command: str
+    reading: str  # green | flaky | red | unmeasured | not run
+    inherited: bool
+    at: str | None
+
+
+def story_rows(state: RunState) -> tuple[StoryRow, ...]:
+    """Every story, in the order of the spec."""
+    return tuple(_story_row(state, story) for story in state.going.spec.user_stories)
+
+
+def check_rows(state: RunState) -> tuple[CheckRow, ...]:
+    """Every check, in order, with its newest reading in the run."""
+    progress = state.going
+    newest: dict[str, Evidence] = {e.check: e for e in progress.opening.baseline if e.check}
+    for standing in progress.stories.values():
+        for evidence in standing.evidence:
+            if evidence.check and (evidence.check not in newest or newest[evidence.check].at < evidence.at):
+                newest[evidence.check] = evidence
+    return tuple(
+        CheckRow(
+            name=name,
+            command=check.run,
+            reading=newest[name].reading.value if name in newest else "not run",
+            inherited=name in progress.inherited,
+            at=newest[name].at.isoformat().replace("+00:00", "Z") if name in newest else None,
+        )
+        for name, check in state.effective_config().checks.items()
+    )
+
+
+def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:
+    """What `show RUN --json` prints."""
+    progress, policy = state.going, state.effective_config()
+    ledger = progress.ledger
+    shown = {
+        "run_state": state.reference_fields(),
+        "stories": story_rows(state),
+        "checks": check_rows(state),
+        "budget": {
+            "allowed": policy.budget,
+            "calls": ledger.calls,
+            "cost_usd": ledger.total.cost_usd,
+            "unpriced_calls": ledger.total.unpriced_calls,
+            "waited_seconds": ledger.waited,
+            "active_seconds": ledger.active,
+            "by_agent": ledger.by_agent,
+        },
+        "bounds": bounds_of(len(progress.stories), progress.spec, policy),
+        "findings": progress.findings,
+        "parked": progress.parked,
+        "failure": progress.failure,
+        "report": report,
+    }
+    return msgspec.to_builtins(shown)
+
+
+def evidence_rows(state: RunState, story: Story) -> tuple[CriterionRow, ...]:
+    """What is known of each criterion of a story, on the branch as it stands now."""
+    standing, work = state.going.stories[story.id], state.going.work.get(story.id)
+    evidence, before = _evidence(standing, work)
+    tip = state.going.tip_tree if standing.state is StoryState.PASSED else None
+    by_number = {e.criterion: e for e in evidence if e.criterion is not None}
+    return tuple(
+        _criterion_row(number, criterion, by_number.get(number), was_green_before=number in before, tip_tree=tip)
+        for number, criterion in enumerate(story.acceptance_criteria, start=1)
+    )
+
+
+def _evidence(standing: StoryProgress, work: Work | None) -> tuple[tuple[Evidence, ...], tuple[int, ...]]:
+    if work is None:
+        return standing.evidence, standing.green_before
+    measured = getattr(work.stage, "measured", None) or getattr(work.stage, "evidence", ())
+    return measured, work.green_before
+
+
+def _criterion_row(
+    number: int, criterion: Criterion, evidence: Evidence | None, *, was_green_before: bool, tip_tree: str | None
+) -> CriterionRow:
+    return CriterionRow(
+        number=number,
+        criterion=criterion.text,
+        verify=criterion.verify,
+        verdict=verdict_of(evidence, was_green_before=was_green_before, tip_tree=tip_tree),
+        flaky=evidence is not None and evidence.reading.value == "flaky",
+        tree=evidence.tree if evidence else None,
+        exit_status=evidence.exit_status if evidence else None,
+        output_digest=evidence.output_digest if evidence else None,
+        at=evidence.at.isoformat().replace("+00:00", "Z") if evidence else None,
+    )
+
+
+def _story_row(state: RunState, story: Story) -> StoryRow:
+    standing, work = state.going.stories[story.id], state.going.work.get(story.id)
+    cs = work.cs if work is not None else fresh_continuation(state.effective_config())
+    in_hand = work.errand.calls if work is not None and standing.state is StoryState.BUILDING else 0
+    attempt = work.cs.continuation_attempt + 1 if in_hand and work is not None else 0
+    return StoryRow(
+        id=story.id,
+        title=story.title,
+        state=standing_of(work, standing.state) if work is not None else standing.state,
+        reason=standing.reason,
+        attempts=standing.attempts + attempt,
+        calls=standing.calls + in_hand,
+        commits=standing.commits,
+        pins=standing.pins,
+        evidence=evidence_rows(state, story),
+        continuation=msgspec.to_builtins(cs),
+    )
