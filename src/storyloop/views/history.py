@@ -1,0 +1,146 @@
+"""History: one event, one readable line. What `logs`, `show --events` and plain `run` print."""
+
+from typing import assert_never
+
+from storyloop.core.errand import Mode
+from storyloop.core.events import (
+    CallEnded,
+    CallStarted,
+    CommandMeasured,
+    Event,
+    HandoverCleaned,
+    HandoverWritten,
+    RequestRefused,
+    RunFinished,
+    RunInterrupted,
+    RunOpened,
+    RunParked,
+    RunResumed,
+    StoryLanded,
+    StoryLeft,
+    StoryReopened,
+    StorySkipped,
+    StoryStarted,
+    WaitEnded,
+    WorktreeOpened,
+)
+from storyloop.core.evidence import reading_of
+from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
+from storyloop.core.policy import Drain
+from storyloop.core.progress import waiting_of
+from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.run_state import RunState
+from storyloop.views.words import clock_time, count, duration
+
+_ASKED = {
+    Mode.FRESH: "asks",
+    Mode.CONTINUATION: "continues with",
+    Mode.FORMAT_RETRY: "asks for a valid artifact from",
+    Mode.SAME_AGENT_RETRY: "asks again",
+}
+
+
+def line_of(event: Event, state: RunState) -> str | None:
+    """What happened, as a sentence without a full stop; None for facts that only the engine needs.
+
+    `state` is the state after the event.
+    """
+    match event:
+        case RunOpened():
+            return f"run {event.run_id} opened: {count(len(event.spec.user_stories), 'story')} on branch {event.branch}"
+        case WorktreeOpened():
+            return f"worktree ready: {state.going.worktree}"
+        case CommandMeasured():
+            return _measured(event, state)
+        case StoryStarted(story=story):
+            return f"{story} begins: {state.going.spec.story(story).title}"
+        case HandoverCleaned() | HandoverWritten():
+            return None
+        case CallStarted(story=story, ref=ref, call=call, mode=mode, drain=drain):
+            role = "" if drain is Drain.STORY else f" for a {drain} message"
+            return f"{story}: {_ASKED[Mode(mode)]} {ref}{role} (call {call})"
+        case CallEnded():
+            return _call_ended(event, state)
+        case WaitEnded(story=story, seconds=seconds):
+            return f"{story}: goes on after {duration(seconds)}"
+        case StoryLanded(story=story, commit=commit):
+            note = state.going.stories[story].reason
+            done = f"committed as {commit[:12]}" if commit else "nothing to commit"
+            return f"{story} passed, {done}" + (f" ({note})" if note else "")
+        case StoryLeft(story=story, pins=pins):
+            standing = state.going.stories[story]
+            kept = f"; its work is kept by {pins[0]}" if pins else ""
+            return f"{story} {standing.state}: {standing.reason}{kept}"
+        case StorySkipped(story=story):
+            return f"{story}: a human said to skip it"
+        case StoryReopened(story=story):
+            return f"{story}: a human asked for another try"
+        case RequestRefused(reason=reason):
+            return f"request refused: {reason}"
+        case RunInterrupted(reason=reason):
+            return f"run interrupted: {reason}"
+        case RunParked(reason=reason):
+            return f"run parked: {reason}"
+        case RunResumed():
+            return f"run resumed ({state.going.resumes})"
+        case RunFinished(shipped=shipped):
+            return "run completed: every story passed" if shipped else "run ended without shipping"
+        case _:
+            assert_never(event)
+
+
+def _measured(event: CommandMeasured, state: RunState) -> str:
+    reading = reading_of(event.first, event.second)
+    decisive = event.second or event.first
+    seconds = duration(decisive.seconds)
+    shown = f"{reading} in {seconds}" if reading.is_green else f"{reading}: {_why(event)}"
+    match event.purpose:
+        case SettingUp():
+            return f"set-up `{event.command}` {shown}"
+        case Baselining(check=check):
+            inherited = "" if reading.is_green else " (inherited: shown, not gating until it is first green)"
+            return f"base commit: check {check} {shown}{inherited}"
+        case Probing(story=story, criterion=number):
+            before = "already green: its proof is vacuous" if reading.is_green else "not yet green, as it should be"
+            return f"{story}: criterion {number} before the work: {before}"
+        case Checking(story=story, check=check):
+            gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
+            return f"{story}: check {check} {shown}{gating}"
+        case Demonstrating(story=story, criterion=number):
+            return f"{story}: criterion {number} {shown}"
+
+
+def _why(event: CommandMeasured) -> str:
+    decisive = event.second or event.first
+    return decisive.reason or f"`{event.command}` ended with exit status {decisive.exit_status}"
+
+
+def _call_ended(event: CallEnded, state: RunState) -> str:
+    who = f"{event.story}: {event.ref}"
+    spent = f" after {duration(event.report.seconds)}"
+    match event.report.outcome:
+        case Answered(artifact=artifact):
+            said = getattr(artifact, "status", None)
+            word = f"says {said}" if said is not None else "answered"
+            return f"{who} {word}{spent}"
+        case Malformed(errors=errors):
+            return f"{who} gave no valid artifact{spent}: {_first_line(errors)}"
+        case Failed(failure=failure, message=message):
+            return f"{who} failed{spent} ({failure}): {_first_line(message)}{_next(event, state)}"
+        case Interrupted(reason=reason):
+            return f"{who} was interrupted{spent}: {reason}"
+
+
+def _next(event: CallEnded, state: RunState) -> str:
+    work = state.going.work.get(event.story)
+    waiting = waiting_of(work) if work is not None else None
+    if waiting is not None:
+        return f"; waits until {clock_time(waiting.until)}"
+    if work is not None and work.errand.ref != event.ref and work.errand.drain is event.drain:
+        return f"; falls back to {work.errand.ref}"
+    return ""
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:160] if lines else "no reason given"

@@ -1,0 +1,125 @@
+"""The report: what shipped, what did not and why, what is proven by what, and what it cost. Markdown."""
+
+from datetime import datetime
+
+from storyloop.core.evidence import Verdict
+from storyloop.core.progress import ParkedFor, StoryState
+from storyloop.core.run_state import RunState
+from storyloop.core.words import RunStatus
+from storyloop.views.rows import CriterionRow, StoryRow, check_rows, story_rows
+from storyloop.views.words import count, duration, money, tokens
+
+NOT_BUILT = ("review: not run", "final proof: not run")
+
+_PROVEN = {
+    Verdict.PROVEN: "proven",
+    Verdict.STALE: "proven when it landed; later commits changed the tree since",
+    Verdict.VACUOUS: "green, but it was green before the work too (vacuous)",
+    Verdict.FAILED: "failed",
+    Verdict.UNPROVEN: "unproven: no command stands behind it",
+    Verdict.UNMEASURED: "could not be measured",
+    Verdict.JUDGED: "judged",
+}
+
+
+def headline(state: RunState) -> str:
+    """One line: how the run stands."""
+    progress = state.going
+    passed = sum(s.state is StoryState.PASSED for s in progress.stories.values())
+    of = f"{passed} of {count(len(progress.stories), 'story')} passed"
+    match state.status:
+        case RunStatus.COMPLETED:
+            return f"Completed: {of}."
+        case RunStatus.FAILED:
+            return f"Not shipped: {of}." + (f" {progress.failure}" if progress.failure else "")
+        case RunStatus.PARKED:
+            reason = progress.parked.reason if progress.parked else ""
+            return f"Parked: {of}; {reason}."
+        case RunStatus.INTERRUPTED:
+            return f"Interrupted: {of} so far."
+        case RunStatus.RUNNING:
+            return f"Running: {of} so far."
+
+
+def report(state: RunState, now: datetime) -> str:
+    """The whole report."""
+    progress = state.going
+    rows = story_rows(state)
+    ledger = progress.ledger
+    parts = [
+        f"# {progress.spec.title}",
+        headline(state),
+        "\n".join(
+            [
+                f"- run {state.run_id}",
+                f"- branch `{state.branch}` at `{progress.tip[:12]}`, worktree {progress.worktree}",
+                f"- {duration(state.run_duration_secs(now))}, {count(ledger.calls, 'agent call')}, "
+                f"{tokens(state.total_usage)}, {money(ledger.total)}",
+                *(f"- {line}" for line in NOT_BUILT),
+            ]
+        ),
+        "## Stories",
+        *(_story(row) for row in rows),
+    ]
+    checks = check_rows(state)
+    if checks:
+        lines = [f"- {c.name}: `{c.command}` {c.reading}" + (" (inherited)" if c.inherited else "") for c in checks]
+        parts += ["## Checks", "\n".join(lines)]
+    unsure = [line for row in rows for line in _unsure(row)]
+    if unsure:
+        parts += ["## Not proven", "\n".join(unsure)]
+    if progress.findings:
+        parts += ["## What was undone or set aside", "\n".join(f"- {f.detail}" for f in progress.findings)]
+    if ledger.by_agent:
+        lines = [
+            f"- {name}: {count(s.calls, 'call')}, {tokens(s.usage)}, {money(s)}" for name, s in ledger.by_agent.items()
+        ]
+        parts += ["## Agents", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def way_on(state: RunState) -> str | None:
+    """What to do next, if there is something to do."""
+    run = state.run_id[:8]
+    blocked = [n for n, s in state.going.stories.items() if s.state is StoryState.BLOCKED and s.blocked_by is None]
+    match state.status:
+        case RunStatus.INTERRUPTED | RunStatus.RUNNING:
+            return f"Go on with: storyloop resume {run}"
+        case RunStatus.PARKED:
+            parked = state.going.parked
+            more = " --max-calls N (or --max-usd, --max-tokens, --max-time)"
+            raise_it = more if parked is not None and parked.what is ParkedFor.BUDGET else ""
+            return f"Go on with: storyloop resume {run}{raise_it}"
+        case RunStatus.FAILED if blocked:
+            return f"Try a story again with: storyloop retry {run} {blocked[0]}, then: storyloop resume {run}"
+        case RunStatus.FAILED if state.going.failure:
+            return f"Mend the cause, then: storyloop resume {run}"
+        case _:
+            return None
+
+
+def _story(row: StoryRow) -> str:
+    told = f": {row.reason}" if row.reason else ""
+    head = (
+        f"### {row.id} {row.title}\n\n{row.state}{told} ({count(row.attempts, 'attempt')}, {count(row.calls, 'call')})"
+    )
+    lines = [_criterion(c) for c in row.evidence]
+    lines += [f"- committed as `{commit[:12]}`" for commit in row.commits]
+    lines += [f"- work kept by `{pin}`" for pin in row.pins]
+    return head + "\n\n" + "\n".join(lines)
+
+
+def _criterion(row: CriterionRow) -> str:
+    by = f" by `{row.verify}`" if row.verify else ""
+    on = f" on tree `{row.tree[:12]}`" if row.tree else ""
+    flaky = ", flaky (red, then green on an immediate second run)" if row.flaky else ""
+    return f"- {row.number}. {row.criterion}: {_PROVEN[row.verdict]}{by}{on}{flaky}"
+
+
+def _unsure(row: StoryRow) -> list[str]:
+    told = (Verdict.UNPROVEN, Verdict.VACUOUS, Verdict.UNMEASURED)
+    return [
+        f"- {row.id}, criterion {c.number} ({c.criterion}): {_PROVEN[c.verdict]}"
+        for c in row.evidence
+        if c.verdict in told and row.state is StoryState.PASSED
+    ]
