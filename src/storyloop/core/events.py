@@ -10,7 +10,7 @@ import msgspec
 
 from storyloop.core.facts import CallReport, Finding, Measured, Pin
 from storyloop.core.knowledge import StoryChanges
-from storyloop.core.policy import AgentRef, Budget, Drain, Policy
+from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import Purpose
 from storyloop.core.spec import Spec
@@ -170,9 +170,7 @@ class RunParked(_Event, frozen=True, kw_only=True, tag="run_parked"):
 class RunResumed(_Event, frozen=True, kw_only=True, tag="run_resumed"):
     """A process took the run up again, perhaps with an amended policy."""
 
-    budget: Budget | None = None
-    chain: tuple[AgentRef, ...] | None = None
-    no_wait: bool | None = None
+    policy: Policy | None = None
 
 
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):

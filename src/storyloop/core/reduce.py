@@ -279,13 +279,7 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
     failed_early = state.status is RunStatus.FAILED and bool(progress.failure)
     expect(state.status is not RunStatus.COMPLETED, state, event)
     expect(state.status is not RunStatus.FAILED or unfinished or failed_early, state, event)
-    policy = state.effective_config()
-    if event.budget is not None:
-        policy = replace(policy, budget=event.budget)
-    if event.chain is not None:
-        policy = replace(policy, chain=event.chain, drains={})
-    if event.no_wait is not None:
-        policy = replace(policy, no_wait=event.no_wait)
+    policy = state.effective_config() if event.policy is None else event.policy
     cooling = {name: c for name, c in progress.cooling.items() if c.until is not None}
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     restart = MachineState.INITIALIZING if _is_opening(progress, policy) else MachineState.PICKING_STORY
@@ -294,8 +288,8 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
     state = amended(state, parked=None, failure="", cooling=cooling, resumes=progress.resumes + 1)
     for work in state.going.work.values():
         errand, cs = errand_of(state, work)
-        if event.chain is not None and policy.chain_of(errand.drain):
-            chain = policy.chain_of(errand.drain)
+        chain = policy.chain_of(errand.drain)
+        if chain and chain != errand.chain:
             errand = errands.rechained(errand, chain=chain, table=cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):
             errand = errands.wait_ended(errand, table=cooling, now=event.at)
