@@ -8,16 +8,18 @@ belongs to the run (an agent that crashed, a check that is red) is a value.
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from storyloop.core.artifacts import Artifact
+from storyloop.core.errand import Mode
 from storyloop.core.events import Event
-from storyloop.core.facts import Change, Finding, Malformed, Measured, CallReport, Pin
+from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
 from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain
+from storyloop.core.progress import Red
 from storyloop.core.run_state import RunState
+from storyloop.core.spec import Story
+from storyloop.core.words import DevelopmentStatus
 
 
 class Clock(Protocol):
@@ -130,6 +132,38 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Checkout(Protocol):
+    """The user's checkout as it stands when a run is to be opened; nothing here writes."""
+
+    @property
+    def root(self) -> str:
+        """Absolute path of the checkout the user stands in."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Absolute real path of the common git directory."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """The commit that is checked out."""
+        ...
+
+    @property
+    def head_tree(self) -> str: ...
+
+    def has_branch(self, branch: str) -> bool: ...
+
+    def checked_out_at(self, branch: str) -> str | None:
+        """The worktree that has this branch checked out, if one has."""
+        ...
+
+    def worktree_path(self, pattern: str, branch: str) -> str:
+        """Where a run's worktree stands by this pattern: a sibling of the repository's main checkout."""
+        ...
+
+
 class Repository(Protocol):
     """The user's repository and the run's worktree in it. The user's checkout is never written to."""
 
@@ -144,6 +178,10 @@ class Repository(Protocol):
         Doing it again after a crash at any instruction completes it. `copy` names ignored files of the
         user's checkout to bring along; one that is not there is a warning.
         """
+        ...
+
+    def require_worktree(self, place: Place) -> None:
+        """Raise UserError, with the cure, when somebody deleted the run's worktree or its branch."""
         ...
 
     def tip(self, place: Place) -> str:
@@ -213,12 +251,18 @@ class Repository(Protocol):
 # --- agents and checks --------------------------------------------------------------------------------
 
 
+def artifact_path(worktree: str, key: str) -> str:
+    """Where the agent of the call with this key puts its artifact: known before the call, fresh for each."""
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in key)
+    return f"{worktree}/.storyloop/{name[-100:]}.xml"
+
+
 class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
     """One start of one agent: everything that is needed to launch it, or to find it again."""
 
     run_id: str
     key: str  # derived: story/iteration/drain/attempt/call
-    call_dir: str
+    call_dir: str  # of this one call, and never used again
     worktree: str
     ref: AgentRef
     agent: AgentSpec
@@ -226,9 +270,9 @@ class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
     story: str | None
     attempt: int
     call: int
-    mode: str
+    mode: Mode
     session: str | None
-    prompt: str
+    prompt: str  # only launching reads it
     call_timeout: float
     idle_timeout: float
     orphan_grace: float
@@ -286,20 +330,49 @@ class Checks(Protocol):
         ...
 
 
-class Artifacts(Protocol):
-    """Turns what an agent wrote into a value, or into the validator's errors."""
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """What the next attempt is told of the last one: the agent's word, and what we measured."""
 
-    def decode(self, drain: Drain, text: bytes) -> Artifact | Malformed: ...
+    status: DevelopmentStatus
+    summary: str
+    next_steps: str | None = None
+    files: tuple[str, ...] = ()
+    red: tuple[Red, ...] = ()
 
-    def schema_path(self, drain: Drain) -> Path:
-        """The XSD file that ships for this drain."""
-        ...
+
+class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a prompt may be made of; which of it is told follows from the drain and the mode."""
+
+    drain: Drain
+    mode: Mode
+    project: str
+    story: Story
+    artifact: str  # absolute path of where the artifact belongs
+    checks: dict[str, str] = {}  # name -> the command that we run after the call
+    passed: tuple[Story, ...] = ()  # what passed before, oldest first
+    knowledge: str = ""  # rendered, within its budget
+    attempt: int = 0
+    attempts: int = 1  # how many there may be
+    handover: Handover | None = None  # of a continuation, and for the words of a commit
+    repeated: int = 0  # so many attempts in a row came to the same result; 0 unless that is a loop
+    hint: str = ""  # what a human said about this story
+    retry_reason: str = ""  # why the same agent is asked again
+    session: str | None = None  # the agent still knows what it was told
+    errors: str = ""  # what was wrong with the artifact,
+    invalid_text: str = ""  # and what it said
+    diff_stat: str = ""
 
 
 class Prompts(Protocol):
     """Renders what an agent is told."""
 
-    def render(self, template: str, values: dict[str, object]) -> str: ...
+    def render(self, values: PromptValues) -> str:
+        """The prompt of one call."""
+        ...
+
+    def handover(self, values: PromptValues) -> str:
+        """The text of `.storyloop/handover.md`."""
+        ...
 
 
 class Papers(Protocol):

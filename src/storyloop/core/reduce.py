@@ -283,7 +283,8 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
     cooling = {name: c for name, c in progress.cooling.items() if c.until is not None}
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     restart = MachineState.INITIALIZING if _is_opening(progress, policy) else MachineState.PICKING_STORY
-    left = state.transition_to(restart, event.at) if state.status is not RunStatus.INTERRUPTED else state
+    stands = state.status in (RunStatus.FAILED, RunStatus.PARKED)
+    left = state.transition_to(restart, event.at) if stands else state
     state = replace(left, status=RunStatus.RUNNING, config=policy)
     state = amended(state, parked=None, failure="", cooling=cooling, resumes=progress.resumes + 1)
     for work in state.going.work.values():

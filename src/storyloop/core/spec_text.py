@@ -226,7 +226,6 @@ class _StoryReader:
             if label is None or opened is None:
                 if _leaves(part, token, is_label=label is not None):
                     part = Part.DESCRIPTION
-                    parts[part].append(Text(token.line, ""))
                 parts[part].append(token)
                 continue
             rest = label[1]
@@ -244,7 +243,8 @@ class _StoryReader:
         story["dependsOn"] = self._depends_on(parts[Part.DEPENDS])
         outside = self._gather(parts[Part.CRITERIA])
         story["acceptanceCriteria"] = [self._criterion(*numbered) for numbered in enumerate(self._criteria)]
-        story["description"] = _joined(_prose([*parts[Part.DESCRIPTION], Text(0, ""), *outside]))
+        texts = (_joined(_prose(tokens)) for tokens in (parts[Part.DESCRIPTION], outside))
+        story["description"] = "\n\n".join(filter(None, texts))
         story["notes"] = _joined(_prose(parts[Part.NOTES]))
         return story
 
@@ -279,6 +279,7 @@ class _StoryReader:
         for token in body:
             if is_blank(token):
                 apart = True
+                outside += [token] if outside and not is_blank(outside[-1]) else []
                 continue
             current = self._criteria[-1] if self._criteria else None
             indent = _indent(token.text if isinstance(token, Text) else token.rows[0])
@@ -407,17 +408,21 @@ def _story_parts(story: Story) -> list[str]:
 
 
 def _criterion_rows(criterion: Criterion) -> str:
-    """A further line of the text stands as a paragraph of its own; otherwise the lines would be joined."""
-    rows = ["- [ ] " + "\n\n  ".join(escaped(row, is_structure) for row in criterion.text.split("\n"))]
-    return "\n".join(rows + _verify_rows(criterion.verify))
+    tokens, _ = scanned(escaped_text(criterion.text, is_structure))
+    rows: list[str] = []
+    for token in tokens:
+        if isinstance(token, Code):
+            rows += token.rows
+        else:
+            rows += [token.text] if item_of(token.text) or not rows else ["", token.text]  # or they would be joined
+    rows += _verify_rows(criterion.verify) if criterion.verify is not None else []
+    return "- [ ] " + "\n  ".join(rows)
 
 
-def _verify_rows(command: str | None) -> list[str]:
-    if command is None:
-        return []
+def _verify_rows(command: str) -> list[str]:
     longest = max(map(len, re.findall("`+", command)), default=0)
     if "\n" in command:
         fence = "`" * max(3, longest + 1)
-        return ["  verify:", *(f"  {row}" for row in (fence, *command.split("\n"), fence))]
+        return ["verify:", fence, *command.split("\n"), fence]
     ticks, space = "`" * (longest + 1), " " if longest else ""
-    return [f"  verify: {ticks}{space}{command}{space}{ticks}"]
+    return [f"verify: {ticks}{space}{command}{space}{ticks}"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from storyloop.core.effects import CallAgent, Effect, RunCommand
+from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunInterrupted
 from storyloop.core.plan import plan
 from storyloop.core.reduce import reduce
@@ -73,6 +74,7 @@ class Engine:
         self._abandoned = threading.Event()
         self._interrupted: str | None = None
         self._stop_request: int | None = None
+        self._trouble: OperatorError | UserError | None = None
 
     def interrupt(self, reason: str) -> None:
         """Stop as soon as everything under way has been stopped and saved. Safe to call from a signal handler."""
@@ -99,6 +101,8 @@ class Engine:
                         number=self._stop_request,
                     )
                 )
+            if self._trouble is not None:
+                raise self._trouble
             return self.state
         finally:
             self._abandoned.set()
@@ -140,7 +144,11 @@ class Engine:
                 stored.set()
             case _End(deed=deed, error=error):
                 del self._deeds[deed.effect.key]
-                if error is not None:
+                if isinstance(error, OperatorError | UserError):
+                    # Nothing of the run is lost: it is interrupted, and says so, before the error flies on.
+                    self._trouble = self._trouble or error
+                    self._interrupted = self._interrupted or str(error)
+                elif error is not None:
                     raise error
             case _Nudge():
                 pass

@@ -1,0 +1,399 @@
+"""The service: what any face may ask. It opens and resumes runs, posts requests, and reads what happened.
+
+Faces get values and sentences from here; they decide nothing. Everything that can be wrong with what a user gave is
+found before the first thing is written.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from storyloop.config.layers import NO_FLAGS, Flags
+from storyloop.config.load import Loaded, amended, load
+from storyloop.core.bounds import Bounds, bounds
+from storyloop.core.errors import UserError
+from storyloop.core.events import Event, RunOpened, RunResumed
+from storyloop.core.policy import Drain, Policy, Require
+from storyloop.core.progress import ParkedFor, StoryState
+from storyloop.core.reduce import reduce
+from storyloop.core.run_state import RunState, session_id_of
+from storyloop.core.spec import FreeForm, Spec
+from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, parse_spec
+from storyloop.core.words import RunStatus
+from storyloop.engine.hands import Hands
+from storyloop.engine.loop import Engine
+from storyloop.engine.requests import fact_of
+from storyloop.journal.load import load_state
+from storyloop.ports import Checkout, Clock, Journal, Place, Request, RunRow
+from storyloop.views.report import way_on
+from storyloop.views.rows import row_of
+
+Watcher = Callable[[Event, RunState], None]
+
+
+class Lock(Protocol):
+    """A kernel lock on a run: held by the one process that writes it."""
+
+    def acquire(self) -> int | None:
+        """None when it is ours now, else the pid of the process that holds it."""
+        ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the composition root gives to the service."""
+
+    home: Path
+    environ: Mapping[str, str]
+    clock: Clock
+    journal: Journal
+    survey: Callable[[Path], Checkout]
+    hands: Callable[[Place, str], Hands]  # the run's place, and the identity of its repository
+    lock: Callable[[Path], Lock]
+    holder: Callable[[Path], int | None]
+    sweep: Callable[[], Sequence[str]]
+    new_id: Callable[[], str]
+
+
+class HeldElsewhereError(UserError):
+    """Another live process has the run (exit 5)."""
+
+    def __init__(self, run_id: str, pid: int) -> None:
+        super().__init__(
+            f"Run {run_id} is held by process {pid}.",
+            f"Watch it with `storyloop logs -f {run_id[:8]}`, or end it with `storyloop stop {run_id[:8]}`.",
+        )
+        self.run_id, self.pid = run_id, pid
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that could be opened: everything about it is known, nothing is written."""
+
+    spec: Spec
+    spec_path: str
+    spec_is_markdown: bool
+    loaded: Loaded
+    checkout: Checkout
+    worktree: str
+    reuse_branch: bool
+    bounds: Bounds
+
+    @property
+    def policy(self) -> Policy:
+        return self.loaded.policy
+
+
+def exit_code(state: RunState, *, signal: int | None = None) -> int:
+    """What the process that drove the run ends with, by the contract's table."""
+    match state.status:
+        case RunStatus.COMPLETED:
+            return 0
+        case RunStatus.FAILED:
+            return 1
+        case RunStatus.PARKED:
+            parked = state.going.parked
+            return 3 if parked is not None and parked.what is ParkedFor.HUMAN else 4
+        case RunStatus.INTERRUPTED | RunStatus.RUNNING:
+            return 128 + (signal or 15)
+
+
+class Service:
+    """One per process."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    # --- opening --------------------------------------------------------------------------------------
+
+    def prepare(self, spec_file: Path, cwd: Path, *, flags: Flags = NO_FLAGS, reuse_branch: bool = False) -> Prepared:
+        """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
+        spec = read_spec(spec_file)
+        checkout = self._tools.survey(cwd)
+        loaded = load(root=Path(checkout.root), environ=self._tools.environ, flags=flags)
+        _require_chain(loaded.policy)
+        _require_proofs(spec, loaded.policy)
+        self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
+        worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
+        if Path(worktree).exists() and not reuse_branch:
+            raise UserError(
+                f"The run's worktree would stand at {worktree}, but something is there already.",
+                "Move it away, or set another [worktree] pattern in storyloop.toml.",
+            )
+        return Prepared(
+            spec=spec,
+            spec_path=str(spec_file.resolve()),
+            spec_is_markdown=not spec_file.read_bytes().lstrip().startswith(b"{"),
+            loaded=loaded,
+            checkout=checkout,
+            worktree=worktree,
+            reuse_branch=reuse_branch,
+            bounds=bounds(spec, loaded.policy),
+        )
+
+    def _require_branch(self, branch: str, checkout: Checkout, *, reuse: bool) -> None:
+        for row in self._tools.journal.rows(checkout.identity):
+            if row.branch == branch and (pid := self.holder(row.run_id)) is not None:
+                raise HeldElsewhereError(row.run_id, pid)
+        elsewhere = checkout.checked_out_at(branch)
+        if elsewhere is not None and not (reuse and self._is_ours(elsewhere, checkout)):
+            raise UserError(
+                f"Branch {branch} is checked out at {elsewhere}.",
+                "Give the spec another `## Branch`, or switch that checkout to another branch.",
+            )
+        if not checkout.has_branch(branch) or reuse:
+            return
+        runs = [row for row in self._tools.journal.rows(checkout.identity) if row.branch == branch]
+        whose = f" It belongs to run {runs[0].run_id} ({runs[0].status})." if runs else ""
+        cure = f"Go on with that run: `storyloop resume {runs[0].run_id[:8]}`. Or give" if runs else "Give"
+        raise UserError(
+            f"Branch {branch} exists already.{whose}",
+            f"{cure} the spec another `## Branch`, or add --reuse-branch to build on top of it.",
+        )
+
+    def _is_ours(self, worktree: str, checkout: Checkout) -> bool:
+        return any(row.worktree == worktree for row in self._tools.journal.rows(checkout.identity))
+
+    def open(self, prepared: Prepared) -> "Drive":
+        """Open the run: from here on it is in the journal, and this process holds it."""
+        tools = self._tools
+        run_id = tools.new_id()
+        place = Place(
+            run_id=run_id,
+            worktree=prepared.worktree,
+            branch=prepared.spec.branch_name,
+            run_dir=str(self.run_dir(run_id)),
+        )
+        Path(place.run_dir).mkdir(parents=True, mode=0o700)
+        lock = self._locked(run_id)
+        spec_json = Path(place.run_dir, "spec.json")
+        spec_json.write_bytes(dump_spec(prepared.spec))
+        opened = RunOpened(
+            key="opened",
+            at=tools.clock.now(),
+            run_id=run_id,
+            spec=prepared.spec,
+            spec_json_path=str(spec_json),
+            spec_md_path=prepared.spec_path if prepared.spec_is_markdown else None,
+            policy=prepared.policy,
+            repository=prepared.checkout.identity,
+            checkout=prepared.checkout.root,
+            branch=place.branch,
+            base=prepared.checkout.head,
+            base_tree=prepared.checkout.head_tree,
+            reuse_branch=prepared.reuse_branch,
+            worktree=place.worktree,
+            session_id=session_id_of(place.worktree),
+        )
+        state = reduce(None, opened)
+        seq = tools.journal.append(run_id, [opened], after=0, row=row_of(state))
+        return Drive(tools, lock, place, state=state, seq=seq, opened=opened)
+
+    # --- going on -------------------------------------------------------------------------------------
+
+    def resume(self, run_id: str, *, flags: Flags = NO_FLAGS) -> "Drive | RunState":
+        """Take the run up again; the state alone comes back when there is nothing to go on with."""
+        tools = self._tools
+        lock = self._locked(run_id)
+        try:
+            tools.sweep()
+            state, seq = self._settled_inbox(*load_state(tools.journal, run_id))
+            if not _can_go_on(state):
+                lock.release()
+                return state
+            place = self._place(state)
+            hands = tools.hands(place, state.going.repository)
+            if state.going.opening.worktree_opened:
+                hands.repository.require_worktree(place)
+            policy = state.effective_config()
+            new = amended(policy, flags) if flags != NO_FLAGS else policy
+            resumed = RunResumed(
+                key=f"resumed/{state.going.resumes + 1}",
+                at=tools.clock.now(),
+                policy=None if new == policy else new,
+            )
+            state = reduce(state, resumed)
+            seq = tools.journal.append(run_id, [resumed], after=seq, row=row_of(state))
+        except BaseException:
+            lock.release()
+            raise
+        return Drive(tools, lock, place, state=state, seq=seq, opened=resumed)
+
+    def _settled_inbox(self, state: RunState, seq: int) -> tuple[RunState, int]:
+        """Requests that came while nobody had the run, turned into facts; nothing of any story is under way."""
+        tools = self._tools
+        for request in tools.journal.inbox(state.run_id, after=state.going.inbox_seen):
+            work = state.going.work.get(request.story or "")
+            if request.what == "skip" and work is not None:
+                break  # the engine deals with it: an agent may have to be found and ended first
+            event = fact_of(state, request, tools.clock.now())
+            state = reduce(state, event)
+            seq = tools.journal.append(state.run_id, [event], after=seq, row=row_of(state))
+        return state, seq
+
+    def request(self, run_id: str, what: str, *, story: str | None = None, text: str = "") -> int | None:
+        """Put a request into the run's inbox; the pid of the process that will deal with it, if one is live."""
+        self._tools.journal.post(run_id, Request(number=0, what=what, story=story, text=text))
+        return self.holder(run_id)
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def rows(self, repository: str | None) -> list[RunRow]:
+        """The runs of a repository (None: of all), newest first."""
+        return self._tools.journal.rows(repository)
+
+    def state(self, run_id: str) -> RunState:
+        """The run as its journal folds."""
+        return self._load_state(tools.journal, run_id)[0]
+
+    def events(self, run_id: str, *, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """The run's facts, oldest first."""
+        return self._tools.journal.read(run_id, after=after)
+
+    def holder(self, run_id: str) -> int | None:
+        """The process that has the run, if one is live."""
+        return self._tools.holder(self.run_dir(run_id) / "lock")
+
+    def run_dir(self, run_id: str) -> Path:
+        """Where the run's files are."""
+        return self._tools.home / "runs" / run_id
+
+    def report_file(self, run_id: str) -> str | None:
+        """The run's report, if it has ended."""
+        path = self.run_dir(run_id) / "report.md"
+        return str(path) if path.exists() else None
+
+    def find(self, prefix: str | None, repository: str | None) -> RunRow:
+        """A run by any unambiguous prefix of its id; left out: the only unfinished one, else the newest."""
+        if prefix is not None:
+            return self._by_prefix(prefix)
+        rows = self._tools.journal.rows(repository)
+        if not rows:
+            raise UserError("This repository has no runs.", "Start one with `storyloop run SPEC`.")
+        unfinished = [row for row in rows if row.finished_at is None]
+        if len(unfinished) > 1:
+            ids = ", ".join(row.run_id[:8] for row in unfinished)
+            raise UserError(f"Several runs of this repository are unfinished: {ids}.", "Name the one you mean.")
+        return unfinished[0] if unfinished else rows[0]
+
+    def _by_prefix(self, prefix: str) -> RunRow:
+        found = [row for row in self._tools.journal.rows() if row.run_id.startswith(prefix)]
+        if not found:
+            raise UserError(f"There is no run {prefix}.", "`storyloop status --all` lists them.")
+        if len(found) > 1:
+            ids = ", ".join(row.run_id for row in found[:5])
+            raise UserError(f"{prefix} could be any of {ids}.", "Give more of the id.")
+        return found[0]
+
+    def _locked(self, run_id: str) -> Lock:
+        lock = self._tools.lock(self.run_dir(run_id) / "lock")
+        pid = lock.acquire()
+        if pid is not None:
+            raise HeldElsewhereError(run_id, pid)
+        return lock
+
+    def _place(self, state: RunState) -> Place:
+        return Place(
+            run_id=state.run_id,
+            worktree=state.going.worktree,
+            branch=state.branch,
+            run_dir=str(self.run_dir(state.run_id)),
+        )
+
+
+class Drive(AbstractContextManager["Drive"]):
+    """A run that this process holds: drive it, then leave it."""
+
+    def __init__(self, tools: Tools, lock: Lock, place: Place, *, state: RunState, seq: int, opened: Event) -> None:
+        self._tools, self._lock, self._place, self._opened = tools, lock, place, opened
+        self._state, self._seq = state, seq
+        self._engine: Engine | None = None
+        self._early: str | None = None
+
+    @property
+    def state(self) -> RunState:
+        """The run as it stands."""
+        return self._engine.state if self._engine is not None else self._state
+
+    def interrupt(self, reason: str) -> None:
+        """Ask the run to stop; safe to call from a signal handler."""
+        self._early = reason
+        if self._engine is not None:
+            self._engine.interrupt(reason)
+
+    def run(self, watch: Watcher, *, seen: Callable[[str], None] = lambda _: None) -> RunState:
+        """Until the run has ended, is parked or was interrupted."""
+        tools = self._tools
+        hands = tools.hands(self._place, self._state.going.repository)
+        watch(self._opened, self._state)
+        hands = replace(hands, seen=lambda activity: seen(activity.text))
+        engine = Engine(tools.journal, hands, state=self._state, seq=self._seq, watch=watch)
+        self._engine = engine
+        if self._early is not None:
+            engine.interrupt(self._early)
+        return engine.run()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def read_spec(path: Path) -> Spec:
+    """The spec in this file. Raises UserError for a file that is none."""
+    if not path.exists():
+        raise UserError(f"There is no file {path}.", "Give the path of a spec: Markdown or JSON.")
+    if not path.is_file():
+        raise UserError(f"{path} is not a file.", "Give the path of a spec: Markdown or JSON.")
+    if path.stat().st_size > MAX_SPEC_BYTES:
+        raise UserError(
+            f"{path} is larger than {MAX_SPEC_BYTES // 1_000_000} MB.", "A spec is text; is this the right file?"
+        )
+    spec = parse_spec(path.read_bytes(), name=path.name)
+    if isinstance(spec, FreeForm):
+        raise UserError(
+            f"{path} has no user stories, and turning free text into stories is not built yet.",
+            "Write them under `## User Stories` as `### US-001: Title`; see docs/spec.md.",
+        )
+    return spec
+
+
+def _require_chain(policy: Policy) -> None:
+    if not policy.chain_of(Drain.STORY):
+        raise UserError(
+            "No agent is configured.",
+            "Set [chains] default in storyloop.toml (`storyloop init` writes one), or give --agent NAME.",
+        )
+
+
+def _require_proofs(spec: Spec, policy: Policy) -> None:
+    if policy.require is Require.NONE:
+        return
+    if policy.require is Require.CHECKS:
+        lacking = [
+            story.id
+            for story in spec.user_stories
+            if not policy.checks and not any(c.verify for c in story.acceptance_criteria)
+        ]
+        what = "no command could prove them"
+        cure = "Add a check to [checks] in storyloop.toml, or a `verify:` line to a criterion"
+    else:
+        lacking = [s.id for s in spec.user_stories if not all(c.verify for c in s.acceptance_criteria)]
+        what = "they have criteria without a command, and [proof] require is `criteria`"
+        cure = "Add a `verify:` line to each criterion"
+    if lacking:
+        raise UserError(f"{', '.join(lacking)}: {what}.", f'{cure}; or set [proof] require = "none" to go without.')
+
+
+def _can_go_on(state: RunState) -> bool:
+    if state.status is RunStatus.COMPLETED:
+        return False
+    if state.status is not RunStatus.FAILED or state.going.failure:
+        return True
+    return bool(state.going.work) or any(s.state is StoryState.OPEN for s in state.going.stories.values())
+
+
+__all__ = ["Drive", "HeldElsewhereError", "Prepared", "Service", "Tools", "exit_code", "read_spec", "way_on"]
