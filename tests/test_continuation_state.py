@@ -293,9 +293,7 @@ def test_an_interruption_is_pending_with_its_reason_even_when_no_retry_was_count
 
 def test_trigger_continue_sets_the_flag_only() -> None:
     """The flag, and neither attempt nor context."""
-    assert changed(ContinuationState.new(), ContinuationState.new().trigger_continue()) == {
-        "continue_pending": True
-    }
+    assert changed(ContinuationState.new(), ContinuationState.new().trigger_continue()) == {"continue_pending": True}
 
 
 def test_trigger_continuation_owes_the_handover_and_the_continuation_while_attempts_remain() -> None:
@@ -343,9 +341,7 @@ PREDICATES = {
 
 
 @pytest.mark.parametrize("predicate", PREDICATES)
-@pytest.mark.parametrize(
-    ("count", "maximum", "answer"), [(0, 3, False), (2, 3, False), (3, 3, True), (4, 3, True)]
-)
+@pytest.mark.parametrize(("count", "maximum", "answer"), [(0, 3, False), (2, 3, False), (3, 3, True), (4, 3, True)])
 def test_exhausted_means_that_the_counter_has_reached_its_limit(
     predicate: str, count: int, maximum: int, answer: bool
 ) -> None:
@@ -480,9 +476,7 @@ ERROR_TEXTS = [
 
 
 @pytest.mark.parametrize(("artifact", "text"), ERROR_TEXTS)
-def test_the_validators_words_are_kept_where_the_errand_looks(
-    artifact: ArtifactType | None, text: str
-) -> None:
+def test_the_validators_words_are_kept_where_the_errand_looks(artifact: ArtifactType | None, text: str) -> None:
     """Review and fix have texts of their own; each invalid output is counted, a missing one too."""
     state = ContinuationState(current_artifact=artifact)
     assert changed(state, state.record_invalid_output("line 3: no status")) == {
@@ -544,13 +538,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], list[str]]] = [
         ["same_agent_retry_reason", "same_agent_retry_pending", "same_agent_retry_count"],
     ),
     ({"max_consecutive_same_effect": 1}, ["max_consecutive_same_effect"]),
-    *(
-        ({name: -1}, [name])
-        for name, value in FIELDS.items()
-        if isinstance(value, int) and not isinstance(value, bool)
-    ),
+    *(({name: -1}, [name]) for name, value in FIELDS.items() if isinstance(value, int) and not isinstance(value, bool)),
     ({"max_continue_count": True}, ["max_continue_count"]),
     ({"max_xsd_retry_count": 2.5}, ["max_xsd_retry_count"]),
+    ({"max_consecutive_same_effect": 2.5}, ["max_consecutive_same_effect"]),
 ]
 
 
@@ -624,9 +615,7 @@ STEP = st.one_of(
             st.none() | TEXT,
         ),
     ),
-    st.tuples(
-        st.just("trigger_fix_continuation"), st.tuples(st.sampled_from([REMAIN, FixStatus.FAILED]), TEXT)
-    ),
+    st.tuples(st.just("trigger_fix_continuation"), st.tuples(st.sampled_from([REMAIN, FixStatus.FAILED]), TEXT)),
     st.tuples(st.just("update_loop_detection_counters"), st.tuples(st.sampled_from("ab"))),
 )
 START = st.builds(
@@ -662,9 +651,7 @@ MAY_LOWER = {
 
 
 @given(START, st.lists(STEP, max_size=30))
-def test_no_sequence_of_steps_breaks_a_law(
-    state: ContinuationState, steps: list[tuple[str, tuple[Any, ...]]]
-) -> None:
+def test_no_sequence_of_steps_breaks_a_law(state: ContinuationState, steps: list[tuple[str, tuple[Any, ...]]]) -> None:
     """Limits stay, counters fall only where documented, JSON keeps all, the impossible is never reached."""
     limits = [getattr(state, name) for name in LIMITS]
     for name, arguments in steps:
@@ -676,9 +663,7 @@ def test_no_sequence_of_steps_breaks_a_law(
         assert [getattr(after, limit) for limit in LIMITS] == limits
         assert not (after.context_write_pending and after.context_cleanup_pending)
         assert not (after.continue_pending and after.continuation_attempt >= after.max_continue_count)
-        assert not (
-            after.fix_continue_pending and after.fix_continuation_attempt >= after.max_fix_continue_count
-        )
+        assert not (after.fix_continue_pending and after.fix_continuation_attempt >= after.max_fix_continue_count)
         if after.same_agent_retry_reason is not None:
             assert after.same_agent_retry_pending or after.same_agent_retry_count > 0
         state = after

@@ -22,7 +22,6 @@ from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
 SNIPPET_CHARACTERS = 2_000
 SUMMARY_CHARACTERS = 500
-MAIN_SESSION = "main"
 
 # --- which machine state may follow which -----------------------------------------------------------------
 
@@ -81,16 +80,13 @@ _ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
 _STATUS = {**_ENDINGS, _S.PARKED: RunStatus.PARKED}
 
 
-def next_states(state: MachineState) -> frozenset[MachineState]:
-    """The machine states that may follow this one."""
-    return frozenset(_LEGAL[state])
-
-
 # --- small questions --------------------------------------------------------------------------------------
 
 
-def session_id_of(worktree: str) -> str:
-    """The session of a run's own worktree (absolute path); a main checkout's session is `MAIN_SESSION`."""
+def session_id_of(worktree: str, *, main_checkout: str | None = None) -> str:
+    """The id of the session that sits in this worktree (absolute path); a main checkout's is `main`."""
+    if worktree == main_checkout:
+        return "main"
     return hashlib.sha256(worktree.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
@@ -296,15 +292,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         if number is None and running:
             number = running[-1].number
         if number not in {record.number for record in running}:
-            raise ProgrammerError(
-                f"Run {self.run_id} has no running iteration {number or 'at all'} to finish."
-            )
+            raise ProgrammerError(f"Run {self.run_id} has no running iteration {number or 'at all'} to finish.")
         unfinished = [record.story_id for record in running if record.number != number]
         return (
             self.transition_to(MachineState.PICKING_STORY, now)
-            ._with_record(
-                number, status=status, finished_at=now, output_snippet=snippet[-SNIPPET_CHARACTERS:]
-            )
+            ._with_record(number, status=status, finished_at=now, output_snippet=snippet[-SNIPPET_CHARACTERS:])
             ._with(current_story=unfinished[-1] if unfinished else None)
         )
 
@@ -335,9 +327,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             pre_story_commit=head, knowledge=msgspec.structs.replace(self.knowledge, baseline_commit=baseline)
         )
 
-    def record_story_changes(
-        self, story_id: str, commit_hash: str | None, changes: StoryChanges | None
-    ) -> "RunState":
+    def record_story_changes(self, story_id: str, commit_hash: str | None, changes: StoryChanges | None) -> "RunState":
         """What a landed story changed, without anything an agent said of it."""
         return self.capture_story_knowledge(story_id, None, commit_hash, changes)
 
