@@ -1,0 +1,45 @@
+"""Papers: the handover that the next attempt reads, and the report that a person reads. No part of any tree."""
+
+import os
+from pathlib import Path
+
+from storyloop.ports import Place
+from storyloop.world.files import clear_private, place_private
+
+HANDOVER = "handover.md"
+REPORT = "report.md"
+
+
+class WorktreePapers:
+    """The handover in the worktree's `.storyloop`, the report in the run's directory."""
+
+    def write_handover(self, place: Place, text: str) -> None:
+        place_private(place.worktree, HANDOVER, text.encode())
+
+    def remove_handover(self, place: Place) -> None:
+        clear_private(place.worktree, HANDOVER)
+
+    def save_report(self, place: Place, text: str) -> str:
+        path = Path(place.run_dir, REPORT)
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        os.replace(new, path)
+        return str(path)
+
+
+class MemoryPapers:
+    """The same in memory; what an agent would read and a person would see can be looked at."""
+
+    def __init__(self) -> None:
+        self.handovers: dict[str, str] = {}
+        self.reports: dict[str, str] = {}
+
+    def write_handover(self, place: Place, text: str) -> None:
+        self.handovers[place.worktree] = text
+
+    def remove_handover(self, place: Place) -> None:
+        self.handovers.pop(place.worktree, None)
+
+    def save_report(self, place: Place, text: str) -> str:
+        self.reports[place.run_id] = text
+        return f"memory:{place.run_id}"
