@@ -1,0 +1,1 @@
+"""The world: everything that touches processes, git, the network, the clock and the disk."""
