@@ -1,0 +1,149 @@
+"""Configuration: defaults, the user's file, the repository's file and flags become one `Policy`.
+
+What comes out is frozen for a run, and remembers where each value came from. Everything that is wrong is found
+before anything is reported.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from storyloop.config.chains import Described, check_chains, described_agents
+from storyloop.config.files import ConfigErrors, Problem, read_text
+from storyloop.config.kinds import literal
+from storyloop.config.layers import DEFAULT, NO_FLAGS, Document, Flags, Origin, Said, Source, say_document, say_flags
+from storyloop.config.settings import SETTINGS, cure_for, default_of, is_section, lookup, place_in_policy, value_in
+from storyloop.core.policy import Policy
+
+REPOSITORY_FILE = "storyloop.toml"
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy, and how it came about. `values` and `origins` hold what somebody said, by dotted key."""
+
+    policy: Policy
+    values: dict[str, object]
+    origins: dict[str, Origin]
+    warnings: tuple[str, ...] = ()
+
+
+def user_file(environ: Mapping[str, str]) -> Path:
+    """The user's own file, whether it is there or not."""
+    if named := environ.get("STORYLOOP_CONFIG"):
+        return Path(named)
+    xdg = Path(environ.get("XDG_CONFIG_HOME", ""))
+    if xdg.is_absolute():  # the XDG specification has relative ones ignored
+        return xdg / "storyloop" / "config.toml"
+    if sys.platform == "darwin":
+        from platformdirs import user_config_path
+
+        return user_config_path("storyloop", appauthor=False) / "config.toml"
+    return Path(environ.get("HOME") or Path.home(), ".config", "storyloop", "config.toml")
+
+
+def documents(*, root: Path | None, environ: Mapping[str, str]) -> tuple[Document, ...]:
+    """The files to lay over each other. `root` is the checkout's; None outside of any."""
+    user = _document(Source.USER, user_file(environ))
+    return (user,) if root is None else (user, _document(Source.REPOSITORY, root / REPOSITORY_FILE))
+
+
+def _document(source: Source, path: Path) -> Document:
+    try:
+        return Document(source=source, path=path, text=read_text(path))
+    except ConfigErrors as error:
+        return Document(source=source, path=path, text=None, problems=error.problems)
+
+
+def load(*, root: Path | None, environ: Mapping[str, str], flags: Flags = NO_FLAGS) -> Loaded:
+    """The policy that holds in this checkout now. Raises `ConfigErrors` with all that is wrong."""
+    files = documents(root=root, environ=environ)
+    loaded = resolve(files, root=root, flags=flags)
+    named = environ.get("STORYLOOP_CONFIG")
+    if named and files[0].text is None:
+        missing = f"STORYLOOP_CONFIG names {named}, and there is no such file: it says nothing."
+        return msgspec.structs.replace(loaded, warnings=(missing, *loaded.warnings))
+    return loaded
+
+
+def resolve(files: Sequence[Document], *, root: Path | None, flags: Flags = NO_FLAGS) -> Loaded:
+    """Lay the files and flags over the defaults. Raises `ConfigErrors` with all that is wrong."""
+    said = Said()
+    for document in files:
+        say_document(document, said)
+    say_flags(flags, said)
+    described = described_agents(said, root)
+    policy = _assembled(said, agents=described.agents, no_wait=flags.no_wait)
+    if not said.unread:  # else agents would be missed that the unread file describes
+        check_chains(policy, described, said)
+    if said.problems:
+        raise ConfigErrors(said.problems)
+    later = [key for key in said.origins if (setting := lookup(key)) and setting.later]
+    if later:
+        said.warnings.append(f"Kept, but without effect in this version: {', '.join(later)}.")
+    return Loaded(policy=policy, values=said.values, origins=said.origins, warnings=tuple(said.warnings))
+
+
+def amended(policy: Policy, flags: Flags) -> Policy:
+    """The policy with what the flags of `resume` say; no file is read. Raises `ConfigErrors`."""
+    said = Said()
+    for setting in SETTINGS:
+        if "*" not in setting.key and (value := value_in(policy, setting.key)) not in (None, ()):
+            said.put(setting.key, value, DEFAULT)
+    say_flags(flags, said)
+    new = _assembled(said, agents={}, no_wait=flags.no_wait or policy.no_wait)
+    new = msgspec.structs.replace(new, agents=policy.agents, checks=policy.checks)
+    if flags.agents:
+        check_chains(new, Described(agents=new.agents, unready={}, broken=frozenset()), said)
+    if said.problems:
+        raise ConfigErrors(said.problems)
+    return new
+
+
+def _assembled(said: Said, *, agents: Mapping[str, object], no_wait: bool) -> Policy:
+    fields: dict[str, object] = {"agents": agents, "no_wait": no_wait}
+    sections: dict[str, dict[str, object]] = {}
+    for key, value in said.values.items():
+        first, *rest = place_in_policy(key)
+        if not rest:
+            fields[first] = value
+        elif first != "agents":  # they were put together from several keys
+            sections.setdefault(first, {})[rest[0]] = value
+    return msgspec.convert({**fields, **sections}, Policy)
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting as `config show` prints it: its value as a file would hold it, None if it is not set."""
+
+    key: str
+    value: object
+    origin: Origin
+
+    @property
+    def text(self) -> str:
+        """The value as TOML has it."""
+        return "not set" if self.value is None else literal(self.value)
+
+
+def rows(loaded: Loaded, key: str | None = None) -> tuple[Row, ...]:
+    """All settings, or those of one key or section: agent by agent, then as the table has them.
+
+    Raises `ConfigErrors` for a key that is neither.
+    """
+    if key is not None and lookup(key) is None and not is_section(key):
+        raise ConfigErrors([Problem(file=None, what=f"{key} is not a setting.", cure=cure_for(key))])
+    found: list[Row] = []
+    for setting in SETTINGS:
+        named = [said for said in loaded.values if lookup(said) is setting]
+        for each in named or ([] if "*" in setting.key else [setting.key]):
+            if key is None or f"{each}.".startswith(f"{key}."):
+                value = loaded.values.get(each, default_of(setting))
+                plain = None if value is None else setting.kind.write(value)
+                found.append(Row(key=each, value=plain, origin=loaded.origins.get(each, DEFAULT)))
+    return tuple(sorted(found, key=lambda row: (not row.key.startswith("agents."), _agent_in(row.key))))
+
+
+def _agent_in(key: str) -> str:
+    section, name, *_ = key.split(".")
+    return name if section == "agents" else ""
