@@ -253,7 +253,7 @@ class Repository(Protocol):
 
 def artifact_path(worktree: str, key: str) -> str:
     """Where the agent of the call with this key puts its artifact: known before the call, fresh for each."""
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in key)
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in key)
     return f"{worktree}/.storyloop/{name[-100:]}.xml"
 
 
@@ -349,7 +349,7 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     story: Story
     artifact: str  # absolute path of where the artifact belongs
     checks: dict[str, str] = {}  # name -> the command that we run after the call
-    passed: tuple[Story, ...] = ()  # what passed before, oldest first
+    passed: tuple[str, ...] = ()  # what passed before, oldest first: id, title and work summary of each
     knowledge: str = ""  # rendered, within its budget
     attempt: int = 0
     attempts: int = 1  # how many there may be

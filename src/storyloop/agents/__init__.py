@@ -1,0 +1,1 @@
+"""Agents: whoever can be asked for work, spoken to through one port."""

@@ -1,0 +1,180 @@
+"""The artifact codec: what an agent wrote, as a value; or what is wrong with it, and what was expected.
+
+The schemas are strict with one exception, made on purpose: `<knowledge>` is a gift. What is wrong inside it
+is left out, and never spoils a result that is otherwise valid.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from storyloop.contracts.xml import MAX_BYTES, Invalid, Node, read
+from storyloop.core.artifacts import Artifact, CommitMessage, DevelopmentResult
+from storyloop.core.errors import ProgrammerError
+from storyloop.core.facts import Malformed
+from storyloop.core.knowledge import NotedDecision, NotedFile, NotedKnowledge, NotedPattern
+from storyloop.core.policy import Drain
+from storyloop.core.words import DevelopmentStatus
+
+_SCHEMAS = Path(__file__).parent / "schemas"
+_ROOTS = {Drain.STORY: "development-result", Drain.COMMIT: "commit-message"}
+_GIFT = "knowledge"
+
+_MAX_FILES = 2_000
+_MAX_NOTES = 200
+# Characters:
+_MAX_TEXT = 8_000
+_MAX_NOTE = 500
+_MAX_PATH = 1_000
+_MAX_ERROR = 400
+_MAX_ERRORS = 4_000
+
+_TRAILER = re.compile(r"^\s*storyloop-", re.IGNORECASE | re.MULTILINE)
+
+
+def schema_path(drain: Drain) -> Path:
+    """The XSD file that ships for this drain."""
+    return _SCHEMAS / f"{_root_of(drain)}.xsd"
+
+
+def decode(drain: Drain, text: bytes) -> Artifact | Malformed:
+    """The artifact that this drain owes, or everything that is wrong with it."""
+    try:
+        if drain is Drain.COMMIT:
+            return _commit_message(read(text, schema=schema_path(drain), gift=None))
+        return _development_result(read(text, schema=schema_path(drain), gift=_GIFT))
+    except Invalid as invalid:
+        received = text[: 4 * _MAX_TEXT].decode("utf-8", "replace")
+        return Malformed(errors=_listed(invalid.errors), text=_clipped(received, _MAX_TEXT))
+
+
+def missing(drain: Drain, why: str) -> Malformed:
+    """What is said when there is nothing to decode; `why` is a sentence."""
+    return Malformed(errors=f"- {why} Expected <{_root_of(drain)}> in the artifact file.")
+
+
+def find_artifact(drain: Drain, spool: BinaryIO) -> bytes | None:
+    """The last element with the right root in a file of any size, in constant memory; None if there is none.
+
+    What stands around it, a markdown fence for example, does not matter.
+    """
+    root = _root_of(drain).encode()
+    closing = b"</%b>" % root
+    start = spool.seek(0, 2)
+    window = b""
+    while (at := window.rfind(closing)) < 0:
+        if start == 0:
+            return None
+        # Chunks overlap by what a closing tag that is cut in two leaves on the later side.
+        size, rest = min(start, MAX_BYTES), window[: len(closing) - 1]
+        start = spool.seek(start - size)
+        window = spool.read(size) + rest
+    end = start + at + len(closing)
+    start = spool.seek(max(0, end - MAX_BYTES))
+    text = spool.read(end - start)
+    openings = [match.start() for match in re.finditer(rb"<%b[\s/>]" % root, text)]
+    return text[openings[-1] :] if openings else None
+
+
+def _root_of(drain: Drain) -> str:
+    if drain not in _ROOTS:
+        raise ProgrammerError(f"No artifact is defined for the drain {drain}.")
+    return _ROOTS[drain]
+
+
+def _listed(errors: Iterable[str]) -> str:
+    """The errors, one a line, as many as fit."""
+    lines = [f"- {_clipped(error, _MAX_ERROR)}" for error in dict.fromkeys(errors)]
+    kept = _MAX_ERRORS // _MAX_ERROR - 1
+    return "\n".join(lines[:kept] + [f"- and {len(lines) - kept} more"] * (len(lines) > kept))
+
+
+# --- values, and the rules beyond the schema ---------------------------------------------------------------
+
+
+def _development_result(root: Node) -> DevelopmentResult:
+    errors: list[str] = []
+    status = DevelopmentStatus(root.text_of("status"))
+    summary, next_steps = root.text_of("summary"), root.text_of("next-steps")
+    if not summary:
+        errors.append(f"line {root.line}, <summary>: it is blank; expected what was done, in a few sentences")
+    if status is not DevelopmentStatus.COMPLETED and not next_steps:
+        errors.append(
+            f"line {root.line}, <next-steps>: it is missing or blank; "
+            f"expected what remains to be done, because the status is {status}"
+        )
+    listed = [file for element in root.named("files-changed") for file in element.children]
+    if len(listed) > _MAX_FILES:
+        errors.append(f"line {listed[0].line}, <files-changed>: expected at most {_MAX_FILES:,} files")
+    files = [(file, _inside(file.text)) for file in listed]
+    errors += [
+        f"line {file.line}, <file>: found '{file.text}'; "
+        "expected a path relative to the worktree's root that stays inside it"
+        for file, path in files
+        if path is None
+    ]
+    if errors:
+        raise Invalid(*errors)
+    return DevelopmentResult(
+        status=status,
+        summary=_clipped(summary, _MAX_TEXT),
+        files_changed=tuple(dict.fromkeys(path for _, path in files if path is not None)),
+        next_steps=_clipped(next_steps, _MAX_TEXT) or None,
+        knowledge=_noted(root.named(_GIFT)),
+    )
+
+
+def _commit_message(root: Node) -> CommitMessage:
+    subject, body = " ".join(root.text_of("subject").split()), root.text_of("body")
+    errors = [
+        f"line {root.line}, <{name}>: a line begins with 'Storyloop-'; expected no trailer of ours"
+        for name, text in (("subject", subject), ("body", body))
+        if _TRAILER.search(text)
+    ]
+    if not re.search(r"\w", subject):
+        errors.append(f"line {root.line}, <subject>: it holds no word; expected what changed, in one line")
+    if errors:
+        raise Invalid(*errors)
+    return CommitMessage(subject=subject, body=_clipped(body, _MAX_TEXT))
+
+
+def _noted(gifts: tuple[Node, ...]) -> NotedKnowledge | None:
+    """What can be read of `<knowledge>`; the rest is left out."""
+    files: list[NotedFile] = []
+    decisions: list[NotedDecision] = []
+    patterns: list[NotedPattern] = []
+    for note in (note for gift in gifts for note in gift.children):
+        told = {name: _clipped(value, _MAX_NOTE) for name, value in note.attributes.items()}
+        text = _clipped(note.text, _MAX_NOTE)
+        match note.name:
+            case "file" if path := _inside(note.attributes.get("path", "")):
+                symbols = [_clipped(symbol.text, _MAX_NOTE) for symbol in note.named("symbol") if symbol.text]
+                purpose = told.get("purpose", "")
+                files.append(NotedFile(path=path, purpose=purpose, symbols=tuple(symbols[:_MAX_NOTES])))
+            case "decision" if (topic := told.get("topic")) and (choice := told.get("choice")):
+                decisions.append(NotedDecision(topic=topic, choice=choice, rationale=text))
+            case "pattern" if text:
+                example = _inside(note.attributes.get("example", ""))
+                patterns.append(NotedPattern(description=text, example_file=example))
+            case _:
+                pass
+    if not (files or decisions or patterns):
+        return None
+    return NotedKnowledge(
+        files=tuple(files[:_MAX_NOTES]),
+        decisions=tuple(decisions[:_MAX_NOTES]),
+        patterns=tuple(patterns[:_MAX_NOTES]),
+    )
+
+
+def _inside(path: str) -> str | None:
+    """The path in its shortest form; None unless it is relative and stays inside the worktree."""
+    normal = posixpath.normpath(path) if path else "."
+    outside = normal in (".", "..") or normal.startswith(("/", "../", "~"))
+    return None if outside or "\n" in normal or len(normal) > _MAX_PATH else normal
+
+
+def _clipped(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

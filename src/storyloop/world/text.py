@@ -1,0 +1,19 @@
+"""Text from elsewhere: output of commands and agents, made fit for a person's terminal or a prompt."""
+
+import re
+
+# Escape sequences: CSI, OSC and its kin up to their end (or to the end of the line), and the two-byte rest.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n])")
+
+
+def readable(text: str | bytes) -> str:
+    """The text without escape sequences and control characters.
+
+    Bytes that are not UTF-8 are replaced; of a line that was overwritten (a progress bar), its last state stays.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    text = _ESCAPES.sub("", text).replace("\r\n", "\n")
+    return _CONTROLS.sub("", _OVERWRITTEN.sub("", text))
