@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from storyloop.core.errand import Mode
 from storyloop.core.policy import AgentRef, Command, Drain
 from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import Purpose
@@ -57,7 +58,7 @@ class CallAgent(_Effect, frozen=True, kw_only=True, tag="call_agent"):
     attempt: int
     call: int
     ref: AgentRef
-    mode: str
+    mode: Mode
     begun: bool
 
 

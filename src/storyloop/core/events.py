@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from storyloop.core.errand import Mode
 from storyloop.core.facts import CallReport, Finding, Measured, Pin
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
@@ -87,7 +88,7 @@ class CallStarted(_Event, frozen=True, kw_only=True, tag="call_started"):
     drain: Drain
     call: int
     ref: AgentRef
-    mode: str
+    mode: Mode
 
 
 class CallEnded(_Event, frozen=True, kw_only=True, tag="call_ended"):

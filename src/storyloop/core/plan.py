@@ -21,7 +21,7 @@ from storyloop.core.effects import (
     Wait,
     WriteHandover,
 )
-from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Owed, Stranded, Waiting, Why, mode_owed
+from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Mode, Owed, Stranded, Waiting, Why, mode_owed
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.judge import owed_measurements
 from storyloop.core.policy import Command, Policy
@@ -184,7 +184,7 @@ def spent_budget(state: RunState) -> str | None:
     return None
 
 
-def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: str, begun: bool) -> CallAgent:
+def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: Mode, begun: bool) -> CallAgent:
     return CallAgent(
         key=f"{errand.key}/{attempt}/{call}",
         story=work.story,

@@ -12,7 +12,7 @@ from storyloop.core.progress import Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.engine.hands import Hands
-from storyloop.engine.prompting import prompt_of
+from storyloop.engine.prompting import values_of
 from storyloop.ports import Author, CallOrder, Watch
 
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
@@ -29,7 +29,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         started = errand.stage.at
         watch = hands.agents.adopt(_order(effect, state, work, hands, prompt=""))
     else:
-        order = _order(effect, state, work, hands, prompt=prompt_of(state, work, hands))
+        order = _order(effect, state, work, hands, prompt=hands.prompts.render(values_of(state, work)))
         hands.repository.guard(hands.place)
         started = hands.clock.now()
         yield CallStarted(

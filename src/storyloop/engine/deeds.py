@@ -36,7 +36,7 @@ from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
 from storyloop.engine.landing import land_story, leave_story, start_story
 from storyloop.engine.measuring import run_command
-from storyloop.engine.prompting import handover_of
+from storyloop.engine.prompting import values_of
 
 
 def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
@@ -52,7 +52,7 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             hands.papers.remove_handover(hands.place)
             yield HandoverCleaned(key=key, at=hands.clock.now(), story=story)
         case WriteHandover(key=key, story=story):
-            hands.papers.write_handover(hands.place, handover_of(state.going.work[story]))
+            hands.papers.write_handover(hands.place, hands.prompts.handover(values_of(state, state.going.work[story])))
             yield HandoverWritten(key=key, at=hands.clock.now(), story=story)
         case CallAgent():
             yield from call_agent(effect, state, hands, stop)

@@ -58,7 +58,7 @@ def line_of(event: Event, state: RunState) -> str | None:
             return None
         case CallStarted(story=story, ref=ref, call=call, mode=mode, drain=drain):
             role = "" if drain is Drain.STORY else f" for a {drain} message"
-            return f"{story}: {_ASKED[Mode(mode)]} {ref}{role} (call {call})"
+            return f"{story}: {_ASKED[mode]} {ref}{role} (call {call})"
         case CallEnded():
             return _call_ended(event, state)
         case WaitEnded(story=story, seconds=seconds):

@@ -1,0 +1,85 @@
+"""Prompting: what the state knows that an agent is to be told. Its size is bounded whatever the run's length."""
+
+from storyloop.core.errand import mode_owed
+from storyloop.core.knowledge import render
+from storyloop.core.progress import Describing, StoryState, Work
+from storyloop.core.run_state import RunState
+from storyloop.core.spec import Story
+from storyloop.core.steps import errand_of
+from storyloop.core.words import SameAgentRetryReason
+from storyloop.ports import Handover, PromptValues, artifact_path
+
+_KNOWLEDGE_TOKENS = 1_500
+_MOST_PASSED = 8  # stories named as done before this one: its dependencies first, then the newest
+_MOST_DIFF = 60  # changed paths told to an agent that has no session
+
+_WHY_AGAIN = {
+    SameAgentRetryReason.TIMEOUT: "the last call took too long and was ended",
+    SameAgentRetryReason.INTERNAL_ERROR: "the last call broke off",
+    SameAgentRetryReason.INTERRUPTED: "the last call was interrupted by us; it was not your fault",
+    SameAgentRetryReason.OTHER: "the last call did not end as it should",
+}
+
+
+def values_of(state: RunState, work: Work) -> PromptValues:
+    """What the prompt of the call that is owed now may be made of."""
+    progress, policy = state.going, state.effective_config()
+    errand, cs = errand_of(state, work)
+    story = progress.spec.story(work.story)
+    attempt = cs.continuation_attempt
+    reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
+    reason = cs.same_agent_retry_reason
+    told = f"{_WHY_AGAIN[reason]}: {errand.last_failure}" if reason is not None else ""
+    key = f"{errand.key}/{attempt}/{errand.calls + 1}"
+    return PromptValues(
+        drain=errand.drain,
+        mode=mode_owed(cs),
+        project=progress.spec.title,
+        story=story,
+        artifact=artifact_path(progress.worktree, key),
+        checks={name: check.run for name, check in policy.checks.items()},
+        passed=_passed(state, story),
+        knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
+        attempt=attempt,
+        attempts=max(1, policy.limits.continuations),
+        handover=_handover(work),
+        repeated=cs.consecutive_same_effect_count if errand.rung else 0,
+        hint=work.hint,
+        retry_reason=told,
+        session=errand.session if reuse else None,
+        errors=cs.last_xsd_error or "",
+        invalid_text=errand.invalid_text,
+        diff_stat="\n".join(work.changed[:_MOST_DIFF]),
+    )
+
+
+def _handover(work: Work) -> Handover | None:
+    """Of the last attempt; for the words of a commit, of the work that is to be described."""
+    if isinstance(work.stage, Describing):
+        result = work.stage.landing.result
+        return Handover(status=result.status, summary=result.summary, files=work.changed)
+    cs = work.cs
+    if cs.previous_status is None:
+        return None
+    return Handover(
+        status=cs.previous_status,
+        summary=cs.previous_summary or "",
+        next_steps=cs.previous_next_steps,
+        files=cs.previous_files_changed or (),
+        red=work.red,
+    )
+
+
+def _passed(state: RunState, story: Story) -> tuple[Story, ...]:
+    progress = state.going
+    landed = [record.story_id for record in reversed(state.iterations[-4 * _MOST_PASSED :]) if record.finished_at]
+    wanted = dict.fromkeys([*story.depends_on, *landed])
+    named = [name for name in wanted if progress.stories[name].state is StoryState.PASSED][:_MOST_PASSED]
+    return tuple(progress.spec.story(name) for name in named)
+
+
+def _focus(story: Story) -> frozenset[str]:
+    """The story, what it builds on, and the files its text names."""
+    text = " ".join([story.title, story.description, story.notes, *(c.text for c in story.acceptance_criteria)])
+    paths = {word.strip("`'\".,:;()") for word in text.split() if "." in word or "/" in word}
+    return frozenset({story.id, *story.depends_on, *paths})
