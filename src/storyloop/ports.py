@@ -349,7 +349,8 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     story: Story
     artifact: str  # absolute path of where the artifact belongs
     checks: dict[str, str] = {}  # name -> the command that we run after the call
-    passed: tuple[str, ...] = ()  # what passed before, oldest first: id, title and work summary of each
+    passed: tuple[Story, ...] = ()  # what passed before,
+    summaries: dict[str, str] = {}  # and the work summary of each, by the story's id
     knowledge: str = ""  # rendered, within its budget
     attempt: int = 0
     attempts: int = 1  # how many there may be
