@@ -132,6 +132,31 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Free(msgspec.Struct, frozen=True):
+    """No such branch, and nothing in its way."""
+
+
+class Exists(msgspec.Struct, frozen=True):
+    """The branch exists and is checked out nowhere."""
+
+    commit: str
+
+
+class CheckedOut(msgspec.Struct, frozen=True):
+    """The branch exists and is checked out."""
+
+    path: str
+
+
+class Clashes(msgspec.Struct, frozen=True):
+    """A branch is in the way: git cannot have `a` and `a/b`."""
+
+    other: str
+
+
+BranchState = Free | Exists | CheckedOut | Clashes
+
+
 class Checkout(Protocol):
     """The user's checkout as it stands when a run is to be opened; nothing here writes."""
 
@@ -153,10 +178,13 @@ class Checkout(Protocol):
     @property
     def head_tree(self) -> str: ...
 
-    def has_branch(self, branch: str) -> bool: ...
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of this repository before a run."""
+        ...
 
-    def checked_out_at(self, branch: str) -> str | None:
-        """The worktree that has this branch checked out, if one has."""
+    def branch(self, name: str) -> BranchState:
+        """Whether a run could make this branch."""
         ...
 
     def worktree_path(self, pattern: str, branch: str) -> str:

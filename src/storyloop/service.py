@@ -28,7 +28,7 @@ from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
 from storyloop.engine.requests import fact_of
 from storyloop.journal.load import load_state
-from storyloop.ports import Checkout, Clock, Journal, Place, Request, RunRow
+from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Place, Request, RunRow
 from storyloop.views.report import way_on
 from storyloop.views.rows import row_of
 
@@ -54,7 +54,7 @@ class Tools:
     clock: Clock
     journal: Journal
     survey: Callable[[Path], Checkout]
-    hands: Callable[[Place, str], Hands]  # the run's place, and the identity of its repository
+    hands: Callable[[Place, str, str], Hands]  # the run's place, its repository's identity, the user's checkout
     lock: Callable[[Path], Lock]
     holder: Callable[[Path], int | None]
     sweep: Callable[[], Sequence[str]]
@@ -140,20 +140,28 @@ class Service:
         for row in self._tools.journal.rows(checkout.identity):
             if row.branch == branch and (pid := self.holder(row.run_id)) is not None:
                 raise HeldElsewhereError(row.run_id, pid)
-        elsewhere = checkout.checked_out_at(branch)
-        if elsewhere is not None and not (reuse and self._is_ours(elsewhere, checkout)):
-            raise UserError(
-                f"Branch {branch} is checked out at {elsewhere}.",
-                "Give the spec another `## Branch`, or switch that checkout to another branch.",
-            )
-        if not checkout.has_branch(branch) or reuse:
-            return
+        rename = "Give the spec another `## Branch`"
+        match checkout.branch(branch):
+            case Free():
+                return
+            case Clashes(other=other):
+                raise UserError(f"Branch {branch} cannot be made while there is a branch {other}.", f"{rename}.")
+            case CheckedOut(path=path):
+                if reuse and self._is_ours(path, checkout):
+                    return
+                raise UserError(
+                    f"Branch {branch} is checked out at {path}.",
+                    f"{rename}, or switch that checkout to another branch.",
+                )
+            case Exists():
+                if reuse:
+                    return
         runs = [row for row in self._tools.journal.rows(checkout.identity) if row.branch == branch]
         whose = f" It belongs to run {runs[0].run_id} ({runs[0].status})." if runs else ""
-        cure = f"Go on with that run: `storyloop resume {runs[0].run_id[:8]}`. Or give" if runs else "Give"
+        go_on = f", or go on with that run: `storyloop resume {runs[0].run_id[:8]}`" if runs else ""
         raise UserError(
             f"Branch {branch} exists already.{whose}",
-            f"{cure} the spec another `## Branch`, or add --reuse-branch to build on top of it.",
+            f"{rename}{go_on}, or add --reuse-branch to build on top of it.",
         )
 
     def _is_ours(self, worktree: str, checkout: Checkout) -> bool:
@@ -207,7 +215,7 @@ class Service:
                 lock.release()
                 return state
             place = self._place(state)
-            hands = tools.hands(place, state.going.repository)
+            hands = tools.hands(place, state.going.repository, state.going.checkout)
             if state.going.opening.worktree_opened:
                 hands.repository.require_worktree(place)
             policy = state.effective_config()
@@ -249,7 +257,7 @@ class Service:
 
     def state(self, run_id: str) -> RunState:
         """The run as its journal folds."""
-        return self._load_state(tools.journal, run_id)[0]
+        return load_state(self._tools.journal, run_id)[0]
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[tuple[int, Event]]:
         """The run's facts, oldest first."""
@@ -329,7 +337,7 @@ class Drive(AbstractContextManager["Drive"]):
     def run(self, watch: Watcher, *, seen: Callable[[str], None] = lambda _: None) -> RunState:
         """Until the run has ended, is parked or was interrupted."""
         tools = self._tools
-        hands = tools.hands(self._place, self._state.going.repository)
+        hands = tools.hands(self._place, self._state.going.repository, self._state.going.checkout)
         watch(self._opened, self._state)
         hands = replace(hands, seen=lambda activity: seen(activity.text))
         engine = Engine(tools.journal, hands, state=self._state, seq=self._seq, watch=watch)
