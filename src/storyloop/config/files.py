@@ -7,7 +7,6 @@ or leaves half a file behind.
 import os
 import re
 import stat
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +112,8 @@ def _dotted(key: str) -> str:
 
 def replace(path: Path, text: str) -> None:
     """Put the text there in one step, with the old file's permissions, through a symlink to what it names."""
+    import tempfile
+
     target = Path(os.path.realpath(path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ SETTINGS = (
     Setting("limits.continuations", kinds.count(0), "Attempts at a story's work."),
     Setting("limits.fix_continuations", kinds.count(0), "Attempts at mending what a review found.", True),
     Setting("limits.format_retries", kinds.count(0), "How often an invalid answer goes back to its agent."),
-    Setting("limits.same_agent_retries", kinds.count(0), "The failure of one agent that goes to the next one."),
+    Setting("limits.same_agent_retries", kinds.count(0), "Failures of one agent; the last one falls back."),
     Setting("limits.chain_cycles", kinds.count(1), "How often a whole chain is gone through."),
     Setting("limits.review_cycles", kinds.count(0), "How often the finished stories are reviewed.", True),
     Setting("limits.loop_threshold", kinds.count(2), "Equal steps in a row that count as a loop."),
@@ -153,19 +153,18 @@ def cure_for(wrong: str) -> str:
     """What to write instead of a key that does not exist."""
     if '"' in wrong:
         return "A name is made of letters, digits, _ and -."
+    above, _, last = wrong.rpartition(".")
     section, *rest = wrong.split(".")
-    known = [_named(key, rest) for key in (*_ROWS, *sorted(_SECTIONS))]
-    by_last = {key.rpartition(".")[2]: key for key in known}
-    likely = nearest(wrong, known) or by_last.get(nearest(wrong.rpartition(".")[2], by_last) or "")
+    sections = [key for key in sorted(_SECTIONS) if "." not in key]
+    known = [key.replace("*", rest[0] if rest else "NAME") for key in _ROWS if key != "checks.*"] + sections
+    anywhere = {key.rpartition(".")[2]: key for key in known}
+    beside = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == above}
+    likely = beside.get(nearest(last, beside) or "") or anywhere.get(nearest(last, anywhere) or "")
     if likely:
         return f"Did you mean {likely}?"
     if is_section(section):
         return f"[{section}] knows {', '.join(_below(section))}."
-    return f"The sections are {', '.join(key for key in sorted(_SECTIONS) if '.' not in key)}."
-
-
-def _named(key: str, rest: list[str]) -> str:
-    return key.replace("*", rest[0] if rest else "NAME")
+    return f"The sections are {', '.join(sections)}."
 
 
 def _below(section: str) -> Iterator[str]:
