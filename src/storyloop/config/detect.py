@@ -309,7 +309,7 @@ def _node(markers: _Markers) -> Proposals:
         checks[name] = ProposedCheck(name=name, command=command, why=why, of="node", env={"CI": "1"})
     needed = lock is not None or any(package.get(name) for name in ("dependencies", "devDependencies", "workspaces"))
     why = f"{lock} is there" if lock else "package.json has dependencies"
-    setup = (ProposedSetup(install, why),) if package and needed else ()
+    setup = (ProposedSetup(install, why),) if needed and markers.has("package.json") else ()
     return Proposals(checks=tuple(checks.values()), setup=setup)
 
 
