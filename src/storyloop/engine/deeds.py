@@ -31,6 +31,7 @@ from storyloop.core.events import (
     WaitEnded,
     WorktreeOpened,
 )
+from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
@@ -68,8 +69,9 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
         case ParkRun(key=key, what=what, reason=reason):
             yield RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
         case FinishRun(key=key, shipped=shipped):
-            hands.papers.save_report(hands.place, hands.report(state))
-            yield RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
+            finished = RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
+            hands.papers.save_report(hands.place, hands.report(reduce(state, finished)))
+            yield finished
         case _:
             assert_never(effect)
 
