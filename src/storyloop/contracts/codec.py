@@ -110,7 +110,7 @@ def _development_result(root: Node) -> DevelopmentResult:
         errors.append(f"line {listed[0].line}, <files-changed>: expected at most {_MAX_FILES:,} files")
     files = [(file, _inside(file.text)) for file in listed]
     errors += [
-        f"line {file.line}, <file>: found '{file.text}'; "
+        f"line {file.line}, <file>: found '{_clipped(file.text, 100)}'; "
         "expected a path relative to the worktree's root that stays inside it"
         for file, path in files
         if path is None

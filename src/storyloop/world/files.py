@@ -50,16 +50,16 @@ def _read_at(place: int, name: str, cap: int) -> bytes | Unreadable | None:
         return None
     except OSError as error:
         return Unreadable(_refusal(name, error))
-    with open(file, "rb", buffering=0) as opened:
+    try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             return Unreadable(f"{name} is not an ordinary file.")
-        # One byte more than allowed: the file may grow while it is read.
         text = bytearray()
-        while len(text) <= cap and (chunk := opened.read(cap + 1 - len(text))):
+        # One byte more than allowed: the file may grow while it is read.
+        while len(text) <= cap and (chunk := os.read(file, cap + 1 - len(text))):
             text += chunk
-    if len(text) > cap:
-        return Unreadable(f"{name} is larger than {cap:,} bytes.")
-    return bytes(text)
+    finally:
+        os.close(file)
+    return Unreadable(f"{name} is larger than {cap:,} bytes.") if len(text) > cap else bytes(text)
 
 
 def _refusal(name: str, error: OSError) -> str:

@@ -1,6 +1,7 @@
 """Text from elsewhere: output of commands and agents, made fit for a person's terminal or a prompt."""
 
 import re
+import signal
 
 # Escape sequences: CSI, OSC and its kin up to their end (or to the end of the line), and the two-byte rest.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
@@ -17,3 +18,11 @@ def readable(text: str | bytes) -> str:
         text = text.decode("utf-8", "replace")
     text = _ESCAPES.sub("", text).replace("\r\n", "\n")
     return _CONTROLS.sub("", _OVERWRITTEN.sub("", text))
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; the number where it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
