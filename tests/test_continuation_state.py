@@ -273,6 +273,15 @@ def test_trigger_xsd_retry_on_a_fresh_state_owes_a_retry_in_the_same_session() -
     }
 
 
+def test_trigger_same_agent_retry_on_a_fresh_state_owes_a_retry_and_leaves_the_format_alone() -> None:
+    """Pending, counted, with its reason; no session is asked for."""
+    assert changed(ContinuationState.new(), ContinuationState.new().trigger_same_agent_retry(TIMEOUT)) == {
+        "same_agent_retry_count": 1,
+        "same_agent_retry_pending": True,
+        "same_agent_retry_reason": TIMEOUT,
+    }
+
+
 def test_the_wish_for_the_old_session_outlives_the_prompt_and_ends_when_the_call_starts() -> None:
     """`clear_xsd_retry_pending` keeps it, `clear_session_reuse` ends it, the count survives both."""
     prepared = ContinuationState.new().trigger_xsd_retry().clear_xsd_retry_pending()
@@ -307,6 +316,14 @@ def test_trigger_continuation_owes_the_handover_and_the_continuation_while_attem
         "context_write_pending": True,
         "continue_pending": True,
     }
+
+
+def test_files_and_next_steps_that_are_not_given_are_none() -> None:
+    """None, which is not the same as an empty list of files."""
+    after = FULL.trigger_continuation(PARTIAL, "half")
+    assert (after.previous_files_changed, after.previous_next_steps) == (None, None)
+    assert FULL.trigger_continuation(PARTIAL, "half", []).previous_files_changed == ()
+    assert FULL.trigger_fix_continuation(REMAIN).fix_previous_summary is None
 
 
 def test_a_fix_continuation_never_owes_a_handover() -> None:

@@ -20,7 +20,7 @@ USAGE = st.builds(
     thinking_tokens=TOKENS,
     model=st.none() | st.sampled_from(["a", "b"]),
 )
-# Whole cents of a binary kind, so that sums are exact in any order.
+# Prices that are exact in binary, so that sums are equal in any order.
 CALL = st.builds(Spending.of_call, st.none() | USAGE, st.none() | st.integers(0, 1000).map(lambda n: n / 64))
 
 
@@ -34,6 +34,13 @@ def test_usage_shows_its_six_names() -> None:
         "thinking_tokens": 0,
         "model": None,
     }
+
+
+@pytest.mark.parametrize("value", [Usage(), Spending()])
+def test_amounts_cannot_be_written_to(value: Usage | Spending) -> None:
+    """A sum is a new value."""
+    with pytest.raises(AttributeError):
+        setattr(value, value.__struct_fields__[0], None)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ _NEW_ATTEMPT: dict[str, Any] = {
     "context_cleanup_pending": False,
     "continue_pending": False,
 }
-_ERROR_TEXTS = {
+_ERROR_TEXTS: dict[ArtifactType | None, str] = {
     ArtifactType.ISSUES: "last_review_xsd_error",
     ArtifactType.FIX_RESULT: "last_fix_xsd_error",
 }
@@ -182,9 +182,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def record_invalid_output(self, error: str) -> "ContinuationState":
         """Count an invalid or missing artifact, and keep the validator's words where its errand looks."""
-        text = "last_xsd_error"
-        if self.current_artifact is not None:
-            text = _ERROR_TEXTS.get(self.current_artifact, text)
+        text = _ERROR_TEXTS.get(self.current_artifact, "last_xsd_error")
         return self._with(invalid_output_attempts=self.invalid_output_attempts + 1, **{text: error})
 
     def trigger_xsd_retry(self) -> "ContinuationState":
@@ -223,9 +221,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def ask_again_after_interruption(self) -> "ContinuationState":
         """Owe a retry without counting it: our own user stopped the call, nothing failed."""
-        return self._with(
-            same_agent_retry_pending=True, same_agent_retry_reason=SameAgentRetryReason.INTERRUPTED
-        )
+        return self._with(same_agent_retry_pending=True, same_agent_retry_reason=SameAgentRetryReason.INTERRUPTED)
 
     def clear_same_agent_retry_pending(self) -> "ContinuationState":
         """The retry has started; it stays counted."""
