@@ -282,7 +282,7 @@ class _StoryReader:
                 outside += [token] if outside and not is_blank(outside[-1]) else []
                 continue
             current = self._criteria[-1] if self._criteria else None
-            indent = _indent(token.text if isinstance(token, Text) else token.rows[0])
+            indent = _indent(token.text) if isinstance(token, Text) else token.indent
             match token:
                 case Text(line, text):
                     item, verify = item_of(text), verify_of(text)
@@ -373,8 +373,7 @@ def _command(written: str) -> str | None:
 def dump_markdown(spec: Spec) -> str:
     """The spec as Markdown that reads as the same spec, but for `passes` and `extra`, which have no form there."""
     parts = [_heading_row(1, spec.title)]
-    parts += ["## Project", escaped(_quoted(spec.project), is_structure_of_story)]
-    parts += ["## Branch", _quoted(spec.branch_name)]
+    parts += ["## Project", _name_row(spec.project), "## Branch", _name_row(spec.branch_name)]
     if spec.description:
         parts += ["## Description", escaped_text(spec.description, is_structure_of_spec)]
     parts.append("## User Stories")
@@ -389,8 +388,8 @@ def _heading_row(level: int, text: str) -> str:
     return f"{'#' * level} {text}{closing}"
 
 
-def _quoted(name: str) -> str:
-    return f"`{name}`" if name[0] == name[-1] == "`" else name
+def _name_row(name: str) -> str:
+    return escaped(f"`{name}`" if name[0] == name[-1] == "`" else name, is_structure)
 
 
 def _story_parts(story: Story) -> list[str]:
