@@ -13,10 +13,12 @@ from typing import Protocol
 import msgspec
 
 from storyloop.core.errand import Mode
+from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
 from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain
 from storyloop.core.progress import Red
+from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.core.words import DevelopmentStatus
@@ -37,32 +39,26 @@ class Clock(Protocol):
 # --- journal ------------------------------------------------------------------------------------------
 
 
-class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as `status` lists it: kept beside the events so that listing folds none."""
+class JournalConflict(OperatorError):  # noqa: N818 - it names what was met
+    """Two processes write to one run, or one fact was told twice; nothing was stored."""
 
-    run_id: str
-    repository: str  # identity: absolute path of the repository's common git directory
-    status: str
-    machine_state: str
-    project: str
-    branch: str
-    current_story: str | None
-    stories_passed: int
-    stories_total: int
-    iteration: int
-    review_iteration: int
-    started_at: datetime
-    finished_at: datetime | None
-    session_id: str | None
-    worktree: str
-    total_usage: msgspec.Raw  # JSON of Usage or null
-    cost_usd: float | None
+    def __init__(self, run_id: str, problem: str) -> None:
+        super().__init__(
+            f"Run {run_id} {problem}.",
+            "Nothing was stored.",
+            "If another storyloop works on this run, end it; then `storyloop resume` goes on from what is stored.",
+        )
+        self.run_id = run_id
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What another process asks of a run's one writer."""
+    """What another process asks of a run's one writer.
 
-    number: int  # the inbox's own, rising
+    `what` is open on purpose: a newer Storyloop may post what this one does not know, and is then refused by
+    an event.
+    """
+
+    number: int  # the inbox's own, rising; whatever a request says that is posted
     what: str  # stop | skip | retry | budget
     story: str | None = None
     text: str = ""
@@ -87,16 +83,19 @@ class Journal(Protocol):
         """Every run (of one repository), newest first."""
         ...
 
-    def save_snapshot(self, run_id: str, seq: int, state: RunState) -> None:
-        """Keep the state as of event `seq`: a cache that replaces the older one."""
+    def offer_snapshot(self, run_id: str, seq: int, state: RunState) -> None:
+        """Keep the state as of event `seq` if that is worth its bytes; cheap to ask after every append.
+
+        A snapshot is a cache: the newest replaces the older one, and losing it costs time only.
+        """
         ...
 
     def load_snapshot(self, run_id: str) -> tuple[int, RunState] | None:
-        """The newest snapshot that this version can read."""
+        """The newest snapshot, if this version of the program wrote it and it is undamaged."""
         ...
 
     def post(self, run_id: str, request: Request) -> int:
-        """Put a request into the run's inbox; its number is given here and comes back."""
+        """Put a request into the run's inbox; its number, higher than any before, comes back."""
         ...
 
     def inbox(self, run_id: str, *, after: int) -> list[Request]:

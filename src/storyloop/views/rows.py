@@ -7,10 +7,10 @@ import msgspec
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
 from storyloop.core.progress import StoryProgress, StoryState, Work
+from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.steps import fresh_continuation, standing_of
-from storyloop.ports import RunRow
 
 
 def row_of(state: RunState) -> RunRow:
@@ -32,7 +32,7 @@ def row_of(state: RunState) -> RunRow:
         finished_at=state.finished_at,
         session_id=state.session_id,
         worktree=progress.worktree,
-        total_usage=msgspec.Raw(msgspec.json.encode(state.total_usage)),
+        total_usage=msgspec.to_builtins(state.total_usage),
         cost_usd=progress.ledger.total.cost_usd,
     )
 

@@ -1,0 +1,1 @@
+"""The journal: the events of every run, durable, and what is kept beside them to answer quickly."""

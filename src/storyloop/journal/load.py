@@ -1,0 +1,16 @@
+"""Loading: a run's state as its journal folds, from the newest snapshot on where there is one."""
+
+from storyloop.core.errors import UserError
+from storyloop.core.reduce import reduce
+from storyloop.core.run_state import RunState
+from storyloop.ports import Journal
+
+
+def load_state(journal: Journal, run_id: str) -> tuple[RunState, int]:
+    """The state, and the number of the last event in it. A `UserError` when there is no such run."""
+    seq, state = journal.load_snapshot(run_id) or (0, None)
+    for number, event in journal.read(run_id, after=seq):
+        seq, state = number, reduce(state, event)
+    if state is None:
+        raise UserError(f"There is no run {run_id}.", "`storyloop status --all` lists them.")
+    return state, seq
