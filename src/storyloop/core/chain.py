@@ -29,11 +29,11 @@ CoolingTable = dict[str, Cooling]
 
 def cools(ref: AgentRef, table: CoolingTable, now: datetime) -> Cooling | None:
     """What keeps this entry from being asked at `now`, if anything does."""
-    for name in (ref.agent, str(ref)):
-        cooling = table.get(name)
-        if cooling is not None and (cooling.until is None or cooling.until > now):
-            return cooling
-    return None
+    own, agent = table.get(str(ref)), table.get(ref.agent)
+    if own is not None and (own.until is None or own.until > now):
+        return own
+    # An entry without a model has the agent's own name: its limit is not that of the agent's other models.
+    return agent if agent is not None and agent.until is None else None
 
 
 def cooled_down(table: CoolingTable, ref: AgentRef, failed: "Cooled") -> CoolingTable:
@@ -44,7 +44,7 @@ def cooled_down(table: CoolingTable, ref: AgentRef, failed: "Cooled") -> Cooling
         case Failure.LIMIT:
             name = str(ref)
             times = table[name].times + 1 if name in table else 1
-            pause = min(_LONGEST_UNSTATED_LIMIT, failed.limits.backoff * 4 * 2 ** (times - 1))
+            pause = min(_LONGEST_UNSTATED_LIMIT, failed.limits.backoff * 4 * _doubled(times - 1))
             until = failed.resets_at or failed.now + timedelta(seconds=pause)
             return table | {name: Cooling(until=until, times=times, reason=failed.reason)}
         case Failure.TRANSIENT | Failure.CONFIG | Failure.OFFLINE:
@@ -65,7 +65,11 @@ class Cooled(msgspec.Struct, frozen=True, kw_only=True):
 
 def backoff_seconds(limits: Limits, *, cycle: int) -> float:
     """The pause before cycle `cycle` (1 is the second pass over the chain): it doubles, up to 15 minutes."""
-    return min(_LONGEST_BACKOFF, limits.backoff * 2 ** (cycle - 1))
+    return min(_LONGEST_BACKOFF, limits.backoff * _doubled(cycle - 1))
+
+
+def _doubled(times: int) -> int:
+    return 2 ** min(times, 30)  # far beyond every cap, and still a number that a float can be multiplied with
 
 
 class Found(msgspec.Struct, frozen=True):

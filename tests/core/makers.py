@@ -1,0 +1,399 @@
+"""Makers: small factories of specs, policies, outcomes and events with hand-wound times, and a run made of them.
+
+A `Run` folds facts and shows what is owed. `facts_of` is the benign world: what an effect comes to when nothing
+goes wrong, unless a test says otherwise. Nothing here judges; expected values stand in the tests.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+from msgspec.structs import replace
+
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.effects import (
+    CallAgent,
+    CleanHandover,
+    Effect,
+    FinishRun,
+    LandStory,
+    LeaveStory,
+    OpenWorktree,
+    ParkRun,
+    RunCommand,
+    StartStory,
+    Wait,
+    WriteHandover,
+)
+from storyloop.core.events import (
+    CallEnded,
+    CallStarted,
+    CommandMeasured,
+    Event,
+    HandoverCleaned,
+    HandoverWritten,
+    RunFinished,
+    RunInterrupted,
+    RunOpened,
+    RunParked,
+    RunResumed,
+    StoryLanded,
+    StoryLeft,
+    StoryReopened,
+    StorySkipped,
+    StoryStarted,
+    WaitEnded,
+    WorktreeOpened,
+)
+from storyloop.core.facts import (
+    Answered,
+    CallReport,
+    Ending,
+    Failed,
+    Failure,
+    Interrupted,
+    Malformed,
+    Measured,
+    Outcome,
+    Pin,
+)
+from storyloop.core.knowledge import StoryChanges
+from storyloop.core.plan import plan
+from storyloop.core.policy import AgentRef, Command, Drain, Limits, Policy
+from storyloop.core.progress import Landing, Leaving, StoryProgress, Work
+from storyloop.core.reduce import reduce
+from storyloop.core.run_state import RunState
+from storyloop.core.spec import Criterion, Spec, Story
+from storyloop.core.words import DevelopmentStatus
+
+T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BASE_TREE = "tree-base"
+
+
+def later(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+# --- what is wanted ---------------------------------------------------------------------------------------
+
+
+def story(name: str, *needs: str, verify: tuple[str, ...] = (), **fields: Any) -> Story:
+    """A story with one criterion per command of `verify`, or one that no command proves."""
+    criteria = tuple(Criterion(f"{command} holds", command) for command in verify) or (Criterion("it is good"),)
+    fields = {"priority": 1, "title": f"Title of {name}"} | fields
+    return Story(id=name, acceptance_criteria=criteria, depends_on=needs, **fields)
+
+
+def spec_of(*stories: Story) -> Spec:
+    return Spec(project="project", branch_name="feature/x", title="Title", user_stories=stories)
+
+
+def chain(*names: str) -> tuple[AgentRef, ...]:
+    return tuple(AgentRef.parse(name) for name in names)
+
+
+def policy_of(*agents: str, checks: tuple[str, ...] = ("test",), commit: tuple[str, ...] = (), **limits: Any) -> Policy:
+    """A policy with this chain (`a` alone by default), these checks and limits; a commit chain where one is given."""
+    return Policy(
+        chain=chain(*agents or ("a",)),
+        drains={Drain.COMMIT: chain(*commit)} if commit else {},
+        checks={name: Command(run=f"run {name}") for name in checks},
+        limits=Limits(**limits),
+    )
+
+
+# --- what a call came to ----------------------------------------------------------------------------------
+
+
+def said(status: str, summary: str = "did it", next_steps: str | None = None) -> Answered:
+    """A valid development result."""
+    if next_steps is None and status != "completed":
+        next_steps = "the rest"
+    result = DevelopmentResult(status=DevelopmentStatus(status), summary=summary, next_steps=next_steps)
+    return Answered(artifact=result)
+
+
+def worded(subject: str = "Add x") -> Answered:
+    """A valid commit message."""
+    return Answered(artifact=CommitMessage(subject=subject))
+
+
+COMPLETED, PARTIAL, SAID_FAILED = said("completed"), said("partial"), said("failed")
+MALFORMED = Malformed(errors="line 3: status is missing", text="<development-result/>")
+MISSING = Malformed(errors="there is no artifact")
+CRASHED = Failed(failure=Failure.TRANSIENT, message="it crashed")
+TIMED_OUT = Failed(failure=Failure.TRANSIENT, message="it was silent for 15 minutes", timed_out=True)
+LOGGED_OUT = Failed(failure=Failure.AUTH, message="log in first")
+NOT_INSTALLED = Failed(failure=Failure.MISSING, message="it is not installed")
+MISCONFIGURED = Failed(failure=Failure.CONFIG, message="unknown model")
+OFFLINE = Failed(failure=Failure.OFFLINE, message="no network")
+INTERRUPTED = Interrupted(reason="Ctrl-C")
+
+
+def limited(resets_at: datetime | None = None) -> Failed:
+    """A usage limit; without a moment, the agent did not say when it ends."""
+    return Failed(failure=Failure.LIMIT, message="out of quota", resets_at=resets_at)
+
+
+# --- what a command came to -------------------------------------------------------------------------------
+
+
+def exited(status: int, *, tail: str = "") -> Measured:
+    return Measured(
+        ending=Ending.EXITED,
+        exit_status=status,
+        seconds=1.0,
+        output="checks/x/output",
+        output_digest="d1",
+        output_size=len(tail),
+        tail=tail,
+        reason="command not found" if status == 127 else "",
+    )
+
+
+def unmeasured(ending: Ending = Ending.TIMEOUT) -> Measured:
+    return replace(exited(0), ending=ending, exit_status=None, reason="it was ended after 30 minutes")
+
+
+GREEN, RED = exited(0), exited(1, tail="E   assert 1 == 2")
+
+
+# --- what happened ----------------------------------------------------------------------------------------
+
+
+def opened(spec: Spec, policy: Policy, at: datetime = T0) -> RunOpened:
+    return RunOpened(
+        key="opened",
+        at=at,
+        run_id="6f1c2a3e-0000-4000-8000-000000000001",
+        spec=spec,
+        spec_json_path="/state/spec.json",
+        spec_md_path=None,
+        policy=policy,
+        repository="/repo/.git",
+        checkout="/repo",
+        branch="feature/x",
+        base="commit-base",
+        base_tree=BASE_TREE,
+        reuse_branch=False,
+        worktree="/repo-wt-feature-x",
+        session_id="0a1b2c3d",
+    )
+
+
+def call_started(effect: CallAgent, at: datetime) -> CallStarted:
+    return CallStarted(
+        key=f"{effect.key}/started",
+        at=at,
+        story=effect.story,
+        drain=effect.drain,
+        call=effect.call,
+        ref=effect.ref,
+        mode=effect.mode,
+    )
+
+
+def call_ended(effect: CallAgent, at: datetime, outcome: Outcome, *, tree: str, **report: Any) -> CallEnded:
+    return CallEnded(
+        key=f"{effect.key}/ended",
+        at=at,
+        story=effect.story,
+        drain=effect.drain,
+        call=effect.call,
+        ref=effect.ref,
+        report=CallReport(outcome=outcome, **report),
+        pin=Pin(tree=tree, commit=f"commit-of-{tree}", ref=f"refs/pins/{effect.key}"),
+        changed=() if tree == BASE_TREE else ("src/x.py",),
+    )
+
+
+def measured(
+    effect: RunCommand, at: datetime, first: Measured = GREEN, second: Measured | None = None
+) -> CommandMeasured:
+    return CommandMeasured(
+        key=effect.key,
+        at=at,
+        purpose=effect.purpose,
+        command=effect.command.run,
+        tree=effect.tree or BASE_TREE,
+        first=first,
+        second=second,
+    )
+
+
+def landed(effect: LandStory, state: RunState, at: datetime) -> StoryLanded:
+    """The commit of exactly the proven tree; none where nothing was changed."""
+    work = state.going.work[effect.story]
+    assert isinstance(work.stage, Landing)
+    commit = f"commit-of-{effect.key}" if work.stage.tree != work.tree else None
+    return StoryLanded(
+        key=effect.key,
+        at=at,
+        story=effect.story,
+        commit=commit,
+        tip=commit or state.going.tip,
+        tip_tree=work.stage.tree if commit else state.going.tip_tree,
+        changes=StoryChanges(story_id=effect.story, files_modified=("src/x.py",) if commit else ()),
+    )
+
+
+def left(effect: LeaveStory, state: RunState, at: datetime) -> StoryLeft:
+    work = state.going.work[effect.story]
+    assert isinstance(work.stage, Leaving)
+    changed = work.pin is not None and work.pin.tree != work.tree
+    commit = f"commit-of-{effect.key}" if changed and work.stage.commit_unproven else None
+    return StoryLeft(
+        key=effect.key,
+        at=at,
+        story=effect.story,
+        pins=(f"refs/blocked/{effect.story}",) if changed else (),
+        commit=commit,
+        tip=commit or state.going.tip,
+        tip_tree=work.pin.tree if commit and work.pin else state.going.tip_tree,
+    )
+
+
+def facts_of(
+    effect: Effect,
+    state: RunState,
+    at: datetime,
+    *,
+    outcome: Outcome | None = None,
+    tree: str | None = None,
+    first: Measured | None = None,
+    second: Measured | None = None,
+    **report: Any,
+) -> tuple[Event, ...]:
+    """What comes of an effect: by default an agent completes its work and every command is green."""
+    match effect:
+        case OpenWorktree(key=key):
+            return (WorktreeOpened(key=key, at=at, tip="commit-base", tip_tree=BASE_TREE),)
+        case RunCommand():
+            return (measured(effect, at, first or GREEN, second),)
+        case StartStory(key=key, story=name, iteration=iteration):
+            tip, tip_tree = state.going.tip, state.going.tip_tree
+            return (StoryStarted(key=key, at=at, story=name, iteration=iteration, head=tip, tree=tip_tree),)
+        case CleanHandover(key=key, story=name):
+            return (HandoverCleaned(key=key, at=at, story=name),)
+        case WriteHandover(key=key, story=name):
+            return (HandoverWritten(key=key, at=at, story=name),)
+        case CallAgent():
+            outcome = outcome or (worded() if effect.drain is Drain.COMMIT else COMPLETED)
+            ended = call_ended(effect, at, outcome, tree=tree or f"tree-{effect.key}", **report)
+            return (ended,) if effect.begun else (call_started(effect, at), ended)
+        case Wait(key=key, story=name, until=until):
+            seconds = max(0.0, (until - state.going.last_at).total_seconds())
+            return (WaitEnded(key=key, at=max(at, until), story=name, seconds=seconds),)
+        case LandStory():
+            return (landed(effect, state, at),)
+        case LeaveStory():
+            return (left(effect, state, at),)
+        case ParkRun(key=key, what=what, reason=reason):
+            return (RunParked(key=key, at=at, what=what, reason=reason),)
+        case FinishRun(key=key, shipped=shipped):
+            return (RunFinished(key=key, at=at, shipped=shipped),)
+        case _:
+            assert_never(effect)
+
+
+@dataclass
+class Run:
+    """A run as its events tell it. Each fact comes a second after the last, unless a wait took longer."""
+
+    spec: Spec
+    policy: Policy
+    width: int = 1
+    events: list[Event] = field(default_factory=list[Event])
+    state: RunState = field(init=False)
+
+    def __post_init__(self) -> None:
+        event = opened(self.spec, self.policy)
+        self.events.append(event)
+        self.state = reduce(None, event)
+
+    @property
+    def now(self) -> datetime:
+        return self.state.going.last_at + timedelta(seconds=1)
+
+    def happened(self, *events: Event) -> "Run":
+        for event in events:
+            self.state = reduce(self.state, event)
+            self.events.append(event)
+        return self
+
+    # --- what is owed -------------------------------------------------------------------------------------
+
+    @property
+    def owed(self) -> tuple[Effect, ...]:
+        return plan(self.state, width=self.width)
+
+    @property
+    def due(self) -> Effect:
+        """The one deed that is owed."""
+        (effect,) = self.owed
+        return effect
+
+    @property
+    def call(self) -> CallAgent:
+        """The call that is owed, or under way."""
+        assert isinstance(self.due, CallAgent), self.due
+        return self.due
+
+    def standing(self, name: str) -> StoryProgress:
+        return self.state.going.stories[name]
+
+    def work(self, name: str = "US-001") -> Work:
+        return self.state.going.work[name]
+
+    # --- what comes of it ---------------------------------------------------------------------------------
+
+    def did(self, **how: Any) -> "Run":
+        """The owed deed was done, and came to this."""
+        return self.happened(*facts_of(self.due, self.state, self.now, **how))
+
+    def until(self, kind: type[Effect], **how: Any) -> "Run":
+        """Everything was done, benignly, until such a deed is owed."""
+        for _ in range(500):
+            if isinstance(self.due, kind):
+                return self
+            self.did(**how)
+        raise AssertionError(f"{kind.__name__} was never owed; now it is {self.due}")
+
+    def to_end(self, **how: Any) -> "Run":
+        """Everything was done until nothing was owed any more."""
+        for _ in range(500):
+            if not self.owed:
+                return self
+            self.did(**how)
+        raise AssertionError(f"it does not end; now it owes {self.due}")
+
+    def attempted(self, outcome: Outcome = COMPLETED, *, check: Measured = GREEN, **how: Any) -> "Run":
+        """One attempt: the owed call came to this, and each command on its tree to `check` (red ones twice)."""
+        self.until(CallAgent).did(outcome=outcome, **how)
+        while self.owed and isinstance(self.due, RunCommand):
+            self.did(first=check, second=check if check.exit_status == 1 else None)
+        return self
+
+    # --- what humans ask ----------------------------------------------------------------------------------
+
+    def interrupted(self, number: int | None = None) -> "Run":
+        key = f"interrupted/{self.state.going.resumes}"
+        return self.happened(RunInterrupted(key=key, at=self.now, reason="Ctrl-C", number=number))
+
+    def resumed(self, policy: Policy | None = None, *, after: float = 0) -> "Run":
+        key = f"resumed/{self.state.going.resumes + 1}"
+        return self.happened(RunResumed(key=key, at=self.now + timedelta(seconds=after), policy=policy))
+
+    def skipped(self, name: str) -> "Run":
+        number = self.state.going.inbox_seen + 1
+        return self.happened(StorySkipped(key=f"request/{number}", at=self.now, story=name, number=number))
+
+    def retried(self, name: str, hint: str = "") -> "Run":
+        number = self.state.going.inbox_seen + 1
+        event = StoryReopened(key=f"request/{number}", at=self.now, story=name, number=number, hint=hint)
+        return self.happened(event)
+
+
+def run_of(*stories: Story, policy: Policy | None = None, width: int = 1) -> Run:
+    """A run of these stories (one, US-001, by default), just opened."""
+    return Run(spec_of(*stories or (story("US-001"),)), policy or policy_of(), width)
