@@ -136,7 +136,7 @@ def begin(
 ) -> Moved:
     """A new errand at the head of its chain, passing over agents that are cooling down."""
     errand = Errand(key=key, drain=drain, chain=chain)
-    return _at_first_ready(errand, table, now), cs.with_artifact(owed_artifact(drain))
+    return _at_first_ready(errand, cs.with_artifact(owed_artifact(drain)), table, now)
 
 
 def mode_owed(cs: ContinuationState) -> Mode:
@@ -209,7 +209,7 @@ def work_failed(
     if cs.continuations_exhausted():
         tries = f"{cs.continuation_attempt} attempt{'s' * (cs.continuation_attempt != 1)}"
         return msgspec.structs.replace(errand, stage=GivenUp(f"{tries} used up: {shortfall.reason}")), cs
-    errand = msgspec.structs.replace(errand, stage=Owed())
+    errand, cs = _at_this_or_first_ready(errand, cs, table, now)
     if cs.is_loop_detected():
         errand = msgspec.structs.replace(errand, rung=errand.rung + 1)
         if errand.rung >= 3:
@@ -231,33 +231,57 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str  # effect, arguments without counters, digest of the work product
 
 
-def wait_ended(errand: Errand, *, table: CoolingTable, now: datetime) -> Errand:
-    """The moment has come (or a human has resumed): ask the agent it waited for, or the first that is ready."""
-    if not isinstance(errand.stage, Waiting | Stranded):
-        return errand
-    ready = first_ready(errand.chain, table, now, start=errand.position)
-    if ready == Found(errand.position):
-        return msgspec.structs.replace(errand, stage=Owed())
-    return _at_first_ready(errand, table, now)
+def wait_ended(errand: Errand, cs: ContinuationState, *, table: CoolingTable, now: datetime) -> Moved:
+    """The moment has come: ask the agent it waited for if that is ready. A human has resumed: begin at the head."""
+    match errand.stage:
+        case Waiting(until=until):
+            # A clock that was set back must not owe the same wait again.
+            return _at_this_or_first_ready(errand, cs, table, max(now, until))
+        case Stranded():
+            return _at_first_ready(errand, cs, table, now)
+        case _:
+            return errand, cs
 
 
-def rechained(errand: Errand, *, chain: tuple[AgentRef, ...], table: CoolingTable, now: datetime) -> Errand:
-    """The same errand on an amended chain: it starts at its head; no counter starts anew."""
-    moved = msgspec.structs.replace(errand, chain=chain, position=0, session=None)
-    return _at_first_ready(moved, table, now) if isinstance(errand.stage, Owed | Waiting | Stranded) else moved
+def rechained(
+    errand: Errand, cs: ContinuationState, *, chain: tuple[AgentRef, ...], table: CoolingTable, now: datetime
+) -> Moved:
+    """The same errand on an amended chain, from its head; attempts, cycles and calls go on.
+
+    A call under way belongs to the chain that it was begun on: the errand is rechained when it has ended.
+    """
+    if not chain or chain == errand.chain or isinstance(errand.stage, Calling | GivenUp):
+        return errand, cs
+    moved = msgspec.structs.replace(errand, chain=chain, position=0)
+    if isinstance(errand.stage, Delivered):
+        return msgspec.structs.replace(moved, session=None), cs
+    moved, cs = _at_first_ready(moved, cs, table, now)
+    return _own_counters(moved, cs, before=errand)
 
 
-def _at_first_ready(errand: Errand, table: CoolingTable, now: datetime) -> Errand:
+def _at_this_or_first_ready(errand: Errand, cs: ContinuationState, table: CoolingTable, now: datetime) -> Moved:
+    if first_ready(errand.chain, table, now, start=errand.position) == Found(errand.position):
+        return msgspec.structs.replace(errand, stage=Owed()), cs
+    return _at_first_ready(errand, cs, table, now)
+
+
+def _at_first_ready(errand: Errand, cs: ContinuationState, table: CoolingTable, now: datetime) -> Moved:
     match first_ready(errand.chain, table, now):
         case Found(position=position):
-            same = position == errand.position
-            session = errand.session if same else None
-            return msgspec.structs.replace(errand, stage=Owed(), position=position, session=session)
+            moved = msgspec.structs.replace(errand, stage=Owed(), position=position)
         case Later(position=position, until=until, reason=reason):
             waiting = Waiting(since=now, until=until, why=Why.LIMIT, reason=reason)
-            return msgspec.structs.replace(errand, stage=waiting, position=position, session=None)
+            moved = msgspec.structs.replace(errand, stage=waiting, position=position)
         case Nobody(reason=reason):
-            return msgspec.structs.replace(errand, stage=Stranded(reason), session=None)
+            return msgspec.structs.replace(errand, stage=Stranded(reason)), cs
+    return _own_counters(moved, cs, before=errand)
+
+
+def _own_counters(errand: Errand, cs: ContinuationState, *, before: Errand) -> Moved:
+    """Another agent than before begins in no session, with its retries anew."""
+    if errand.ref == before.ref:
+        return errand, cs
+    return msgspec.structs.replace(errand, session=None), cs.clear_xsd_retries().clear_same_agent_retries()
 
 
 def _after_failure(
@@ -293,10 +317,11 @@ def _after_failure(
 
 def _fall_back(errand: Errand, cs: ContinuationState, *, table: CoolingTable, limits: Limits, now: datetime) -> Moved:
     """The next agent that is not cooling down; past the end of the chain the next cycle, after a pause."""
+    errand = msgspec.structs.replace(errand, session=None)
     cs = cs.clear_xsd_retries().clear_same_agent_retries()
     match first_ready(errand.chain, table, now, start=errand.position + 1):
         case Found(position=position) if position > errand.position:
-            return msgspec.structs.replace(errand, stage=Owed(), position=position, session=None), cs
+            return msgspec.structs.replace(errand, stage=Owed(), position=position), cs
         case Found(position=position):
             cycle = errand.cycle + 1
             if cycle >= limits.chain_cycles:
@@ -304,12 +329,9 @@ def _fall_back(errand: Errand, cs: ContinuationState, *, table: CoolingTable, li
                 return msgspec.structs.replace(errand, stage=GivenUp(why), cycle=cycle), cs
             until = now + timedelta(seconds=backoff_seconds(limits, cycle=cycle))
             waiting = Waiting(since=now, until=until, why=Why.BACKOFF, reason=errand.last_failure)
-            return (
-                msgspec.structs.replace(errand, stage=waiting, position=position, cycle=cycle, session=None),
-                cs,
-            )
+            return msgspec.structs.replace(errand, stage=waiting, position=position, cycle=cycle), cs
         case Later() | Nobody():
-            return _at_first_ready(errand, table, now), cs
+            return _at_first_ready(errand, cs, table, now)
 
 
 def _capped(errand: Errand, limits: Limits) -> Errand:

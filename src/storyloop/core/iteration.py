@@ -123,7 +123,7 @@ def call_started(state: RunState, event: CallStarted) -> RunState:
     expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
     errand, cs = errands.call_started(errand, cs, event.at)
     state = amended(state, ledger=replace(state.going.ledger, calls=state.going.ledger.calls + 1))
-    return with_errand(state, work, errand, cs)
+    return with_errand(state, replace(work, calls=work.calls + 1), errand, cs)
 
 
 def call_ended(state: RunState, event: CallEnded) -> RunState:
@@ -144,6 +144,8 @@ def call_ended(state: RunState, event: CallEnded) -> RunState:
         limits=policy.limits,
         now=event.at,
     )
+    chain = policy.chain_of(errand.drain)  # another one, if the run was resumed with it during the call
+    errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
     usage = report.usage if work.usage is None else work.usage + report.usage if report.usage else work.usage
     work = replace(
         work,
@@ -163,7 +165,7 @@ def wait_ended(state: RunState, event: WaitEnded) -> RunState:
     expect(isinstance(errand.stage, errands.Waiting), state, event)
     ledger = replace(state.going.ledger, waited=state.going.ledger.waited + event.seconds)
     state = amended(state, ledger=ledger)
-    errand = errands.wait_ended(errand, table=state.going.cooling, now=event.at)
+    errand, cs = errands.wait_ended(errand, cs, table=state.going.cooling, now=event.at)
     return with_errand(state, work, errand, cs)
 
 
@@ -210,7 +212,7 @@ def _proved(state: RunState, story: str, event: Event) -> RunState:
     if owed_measurements(work, proving, progress.spec.story(story), policy):
         return state
     judgement = judge(work, proving, inherited=progress.inherited, require=policy.require)
-    work = replace(work, red=proving.red)
+    work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):
         return _passing(state, work, proving, note=judgement.note, event=event)
     assert isinstance(judgement, GreenButPartial | Short)
@@ -220,10 +222,7 @@ def _proved(state: RunState, story: str, event: Event) -> RunState:
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if not isinstance(errand.stage, GivenUp):
         return put(state, work)
-    if isinstance(judgement, GreenButPartial):
-        note = "passed when its attempts ended: all is green, but the agent still said partial"
-        return _passing(state, work, proving, note=note, event=event)
-    return _given_up(put(state, work), work, errand.stage.reason, event, evidence=proving.measured)
+    return _given_up(state, work, errand.stage.reason, event, evidence=proving.measured)
 
 
 def _passing(state: RunState, work: Work, proving: Proving, *, note: str, event: Event) -> RunState:
@@ -245,6 +244,10 @@ def _passing(state: RunState, work: Work, proving: Proving, *, note: str, event:
 def _given_up(
     state: RunState, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()
 ) -> RunState:
+    """The attempts have ended: the story is left, unless all is green and only the agent wanted to do more."""
+    if work.green is not None and work.pin is not None and work.pin.tree == work.green.tree:
+        note = "passed when its attempts ended: all is green, but the agent still said partial"
+        return _passing(state, work, work.green, note=note, event=event)
     commit = state.effective_config().limits.on_exhausted is OnExhausted.COMMIT
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
     return put(state, replace(work, stage=leaving))
@@ -268,8 +271,8 @@ def landed(state: RunState, event: StoryLanded) -> RunState:
         commits=(*standing.commits, event.commit) if event.commit else standing.commits,
         evidence=landing.evidence,
         green_before=work.green_before,
-        attempts=standing.attempts + work.cs.continuation_attempt + 1,
-        calls=standing.calls + work.errand.calls,
+        attempts=standing.attempts + _attempts_made(work),
+        calls=standing.calls + work.calls,
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
     inherited = tuple(check for check in state.going.inherited if check not in green)
@@ -285,7 +288,6 @@ def left(state: RunState, event: StoryLeft) -> RunState:
         raise IllegalTransition(state.machine_state, event)
     state = replace(_closed(state, work, IterationStatus.FAILED, event), pre_story_commit=None)
     standing = state.going.stories[event.story]
-    tried = work.cs.continuation_attempt + (not work.cs.continuations_exhausted())
     settled = replace(
         standing,
         state=leaving.state,
@@ -294,12 +296,20 @@ def left(state: RunState, event: StoryLeft) -> RunState:
         commits=(*standing.commits, event.commit) if event.commit else standing.commits,
         evidence=leaving.evidence,
         green_before=work.green_before,
-        attempts=standing.attempts + tried,
-        calls=standing.calls + work.errand.calls,
+        attempts=standing.attempts + _attempts_made(work),
+        calls=standing.calls + work.calls,
         unproven_commit=event.commit is not None,
     )
     state = amended(state, tip=event.tip, tip_tree=event.tip_tree)
     return block_dependents(stand(state, event.story, settled), event.story)
+
+
+def _attempts_made(work: Work) -> int:
+    """The attempts that were judged, and the one that was begun and never was."""
+    cs = work.cs
+    if cs.continuation_attempt == 0:
+        return int(work.calls > 0)
+    return cs.continuation_attempt + (not cs.continue_pending and not cs.continuations_exhausted())
 
 
 def _closed(state: RunState, work: Work, status: IterationStatus, event: Event) -> RunState:

@@ -81,16 +81,8 @@ def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: 
                 reason="nothing was changed",
             )
         )
-    if not measured and require is not Require.NONE:
-        return Short(
-            _shortfall(
-                work,
-                proving,
-                status=DevelopmentStatus.FAILED,
-                next_steps=None,
-                reason="no command could prove it",
-            )
-        )
+    if not any(e.reading.is_green for e in measured) and require is not Require.NONE:
+        return Short(_shortfall_of_nothing_green(work, proving))
     match result.status:
         case DevelopmentStatus.COMPLETED:
             return Passed("already satisfied: no change was needed" if unchanged else "")
@@ -105,13 +97,29 @@ def _as_told(work: Work, proving: Proving, result: DevelopmentResult, reason: st
 
 
 def _shortfall_of_red(work: Work, proving: Proving, failures: tuple[Evidence, ...]) -> Shortfall:
-    lines = [f"- {e.label}: `{e.command}` {_how(e)}" for e in failures]
-    told = proving.result.next_steps
-    steps = "Make these pass; we ran them on your work and they did not:\n" + "\n".join(lines)
-    if told:
-        steps += f"\nYour own next steps were:\n{told}"
-    names = ", ".join(e.label for e in failures[:4]) + (", ..." if len(failures) > 4 else "")
-    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, next_steps=steps, reason=f"not green: {names}")
+    steps = "Make these pass; we ran them on your work and they did not:\n" + _listed(failures)
+    if proving.result.next_steps:
+        steps += f"\nYour own next steps were:\n{proving.result.next_steps}"
+    reason = f"not green: {_named(failures)}"
+    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, next_steps=steps, reason=reason)
+
+
+def _shortfall_of_nothing_green(work: Work, proving: Proving) -> Shortfall:
+    """Every check that ran is red since the base commit: that is no failure, but it proves nothing either."""
+    steps, reason = None, "no command could prove it"
+    if proving.measured:
+        steps = "Nothing that we ran on your work was green, so nothing proves it. Make one of these pass:\n"
+        steps += _listed(proving.measured)
+        reason = f"nothing proves it; not green: {_named(proving.measured)}"
+    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, next_steps=steps, reason=reason)
+
+
+def _listed(evidence: tuple[Evidence, ...]) -> str:
+    return "\n".join(f"- {e.label}: `{e.command}` {_how(e)}" for e in evidence)
+
+
+def _named(evidence: tuple[Evidence, ...]) -> str:
+    return ", ".join(e.label for e in evidence[:4]) + (", ..." if len(evidence) > 4 else "")
 
 
 def _how(evidence: Evidence) -> str:

@@ -122,6 +122,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     pin: Pin | None = None  # the worktree's files when the last call ended
     changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
     red: tuple[Red, ...] = ()  # what was not green at the last proof
+    green: Proving | None = None  # the last proof, if all of it was green and only the agent saw more to do
+    calls: int = 0  # of all its errands
     usage: Usage | None = None
     snippet: str = ""
     hint: str = ""  # what a human said when they asked for another try
@@ -191,5 +193,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 def waiting_of(work: Work) -> Waiting | None:
     """What this work waits for, if it waits."""
-    errand = work.stage.errand if isinstance(work.stage, Describing) else work.errand
+    match work.stage:
+        case Building():
+            errand = work.errand
+        case Describing(errand=errand):
+            pass
+        case _:
+            return None
     return errand.stage if isinstance(errand.stage, Waiting) else None

@@ -291,9 +291,9 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
         errand, cs = errand_of(state, work)
         chain = policy.chain_of(errand.drain)
         if chain and chain != errand.chain:
-            errand = errands.rechained(errand, chain=chain, table=cooling, now=event.at)
+            errand, cs = errands.rechained(errand, cs, chain=chain, table=cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):
-            errand = errands.wait_ended(errand, table=cooling, now=event.at)
+            errand, cs = errands.wait_ended(errand, cs, table=cooling, now=event.at)
         state = with_errand(state, work, errand, cs)
     return state
 
