@@ -688,7 +688,7 @@ def test_a_key_or_a_section_can_be_asked_for(place: Place) -> None:
     assert [(row.key, row.value) for row in rows(loaded, "review")] == [("review.enabled", True)]
     assert [row.key for row in rows(loaded, "agents.mine")] == ["agents.mine.kind", "agents.mine.command"]
     assert [row.value for row in rows(loaded, "limits.max_wait")] == ["24h"]
-    assert rows(loaded, "checks") == ()
+    assert rows(loaded, "checks") == rows(loaded, "agents.min") == ()
     with pytest.raises(ConfigErrors, match=r"^limits.max_wiat is not a setting. Did you mean limits.max_wait\?$"):
         rows(loaded, "limits.max_wiat")
 
@@ -740,6 +740,7 @@ def test_a_value_is_given_as_toml_or_as_the_text_it_is(place: Place, key: str, t
     ("key", "text", "sentence"),
     [
         ("limits.continuations", "three", "limits.continuations must be a whole number"),
+        ("limits.continuations", "3\nformat_retries = 3", "limits.continuations must be a whole number"),
         ("limits.continuation", "3", "limits.continuation is not a setting. Did you mean limits.continuations?"),
         ("chains.default", '["mine"]', "chains.default names mine, but there is no such agent."),
         ("checks.test", '""', "checks.test is empty"),
@@ -780,6 +781,24 @@ def test_the_users_own_file_is_made_where_it_belongs(tmp_path: Path) -> None:
         set_setting("budget.usd", "5", target=Source.REPOSITORY, root=None, environ=environ)
 
 
+def test_the_users_own_file_has_to_stand_without_this_repository(place: Place) -> None:
+    """It would be an error everywhere else."""
+    place.repository.write_text(MINE)
+    with pytest.raises(ConfigErrors, match=r"chains\.default names mine"):
+        place.set("chains.default", '["mine"]', target=Source.USER)
+    assert not place.user.exists()
+    assert 'default = ["mine"]' in place.set("chains.default", '["mine"]')
+
+
+def test_a_check_is_written_on_one_line_and_an_agent_as_a_table(place: Place) -> None:
+    """As people write them."""
+    place.repository.write_text(COMMENTED)
+    text = place.set("checks.test", '{ run = "t", timeout = "1m" }')
+    assert text.endswith('[checks]\ntest = {run = "t", timeout = "1m"}   # fast\n')
+    text = place.set("agents.mine", '{ kind = "script", script = "a.toml" }')
+    assert text.endswith('\n[agents.mine]\nkind = "script"\nscript = "a.toml"\n')
+
+
 def test_a_value_that_will_not_hold_is_written_with_a_warning(place: Place) -> None:
     """A looser budget in the repository is valid, and ignored."""
     place.user.write_text("[budget]\nusd = 5\n")
@@ -793,12 +812,12 @@ def test_a_file_is_replaced_through_its_symlink_and_with_its_permissions(place: 
     """As dotfiles are kept."""
     real = tmp_path / "dotfiles.toml"
     real.write_text("")
-    real.chmod(0o600)
+    real.chmod(0o640)
     place.user.symlink_to(real)
     place.set("limits.continuations", "2", target=Source.USER)
     assert place.user.is_symlink()
     assert real.read_text() == "[limits]\ncontinuations = 2\n"
-    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
 
 
 def test_a_file_that_cannot_be_written_is_told_and_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

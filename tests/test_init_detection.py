@@ -128,6 +128,7 @@ PYTEST = "[tool.pytest.ini_options]\n"
         ({"Makefile": "all:\n\ttrue\ntest: all\n\ttrue\nlint :\n"}, {"lint": "make lint", "test": "make test"}, []),
         ({"GNUmakefile": "check:\n"}, {"check": "make check"}, []),
         ({"Makefile": "check:\ntest:\n"}, {"test": "make test"}, []),
+        ({"Makefile": "check:\n", "go.mod": ""}, {"test": "go test ./..."}, []),
         ({"Makefile": "test := x\n# lint: x\n  check:\n"}, {}, []),
         # several in one repository: a Makefile mostly wraps what was found already
         (
@@ -276,7 +277,7 @@ def test_the_file_that_init_writes_loads_as_what_was_found(tmp_path: Path) -> No
 def test_the_file_says_why_and_does_not_promise_agents_that_cannot_run(tmp_path: Path) -> None:
     """Its example works as soon as the comment signs are taken away."""
     text = render_storyloop_toml(FULL, agents_found=("claude", "codex"))
-    assert "# Agents found on this machine: claude, codex.\n# Profiles for these agents are not built into" in text
+    assert "# Agents found on this machine: claude, codex.\n# Profiles of such agents are not built into" in text
     assert 'test-go = "go test ./..."  # go.mod is there\n' in text
     example = text[text.index("# [agents.mine]") : text.index("# Run by Storyloop")]
     uncommented = "\n".join(line.removeprefix("#").removeprefix(" ") for line in example.splitlines())
@@ -289,7 +290,7 @@ def test_the_file_says_why_and_does_not_promise_agents_that_cannot_run(tmp_path:
 def test_where_nothing_was_found_the_file_says_how_to_go_on(tmp_path: Path) -> None:
     """It is valid as it is."""
     text = render_storyloop_toml(Proposals(), agents_found=())
-    assert "No agent was found." in text
+    assert "No agent known by name was found." in text
     assert "# test = " in text
     (tmp_path / "storyloop.toml").write_text(text)
     assert load(root=tmp_path, environ={"HOME": str(tmp_path)}).policy.checks == {}

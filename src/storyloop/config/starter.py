@@ -12,7 +12,7 @@ _HEAD = """\
 
 _AGENTS = """\
 # {found}
-# Profiles for these agents are not built into this version yet. Any program of yours that takes its task on stdin
+# Profiles of such agents are not built into this version yet. Any program of yours that takes its task on stdin
 # works: describe it and name it in the chain.
 #
 # [agents.mine]
@@ -32,7 +32,8 @@ _NO_CHECKS = """\
 
 def render_storyloop_toml(proposals: Proposals, *, agents_found: Sequence[str]) -> str:
     """A valid file with comments. To write it, never over another, and to tell the notes is the caller's part."""
-    found = f"Agents found on this machine: {', '.join(agents_found)}." if agents_found else "No agent was found."
+    names = ", ".join(agents_found)
+    found = f"Agents found on this machine: {names}." if names else "No agent known by name was found."
     parts = [_HEAD, _AGENTS.format(found=found), "\n".join(_checks(proposals))]
     if proposals.setup or proposals.copy:
         parts.append("\n".join(_worktree(proposals)))
