@@ -1,0 +1,269 @@
+"""The index that is ours: from the worktree's files to a tree, and from a tree back to the files.
+
+The worktree's own index belongs to the agent, who may have staged, locked, or lied in it (`assume-unchanged`
+hides a change from git). Ours begins as a copy made right after the checkout, so it knows the files' times and what
+a sparse checkout leaves out, and only this file writes to it. `index.tree` beside it names the tree that it holds:
+removed before the index changes and written after, so it may be missing but is never stale. A clean status then
+answers "which tree is this?" with one process.
+
+Repositories inside the worktree are no part of a tree as git would have it (a link to a commit that nobody else
+has). What an agent initialised or cloned gets its `.git` moved aside and is ordinary files from then on. Two
+kinds stay: submodules that `.gitmodules` names, and linked worktrees of this very repository, which some agents make
+for their helpers; their branches keep their commits, and their files are left out.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from storyloop.core.errors import OperatorError
+from storyloop.core.facts import Change, ChangeKind
+from storyloop.world.files import PRIVATE
+from storyloop.world.git import GitFailed, shown
+from storyloop.world.workplace import Workplace, copy_index, make_accessible, store
+
+_NOT_OURS = f":(exclude,top){PRIVATE}".encode()
+_UNREAD = re.compile(rb"could not open directory|[Pp]ermission denied|failed to remove|unable to unlink")
+
+# What git says of a file that it will never keep, and what it says when the keeping itself fails.
+_REFUSED = re.compile(rb"can only add regular files|invalid path|Permission denied")
+_SPOILED = re.compile(rb"No space left|quota exceeded|insert into database|failed to write|filter '.*' failed")
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """How the worktree differs from our index; paths as git has them, in bytes."""
+
+    changed: dict[bytes, ChangeKind] = {}
+    submodules: tuple[bytes, ...] = ()  # that stand at another commit
+    untracked: tuple[bytes, ...] = ()
+    nested: tuple[bytes, ...] = ()  # linked worktrees that are left out
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.changed or self.submodules or self.untracked)
+
+
+def current_tree(at: Workplace) -> str:
+    """The tree of the files now."""
+    status = _status(at)
+    known = held_tree(at)
+    if status.is_clean and known is not None:
+        return known
+    _forget(at)
+    if not status.is_clean:
+        _add(at, status)
+    tree = at.git.line("write-tree")
+    _hold(at, tree)
+    return tree
+
+
+def held_tree(at: Workplace) -> str | None:
+    """The tree that our index holds, if that is certain."""
+    try:
+        return (at.own / "index.tree").read_text()
+    except FileNotFoundError:
+        return None
+
+
+def changed_count(at: Workplace) -> int:
+    """How many files are not as our index has them."""
+    return len(_status(at).changed)
+
+
+def hold_tree(at: Workplace, tree: str) -> None:
+    """Let our index hold `tree`; files are not touched, and entries that stay keep their times."""
+    if held_tree(at) != tree:
+        _forget(at)
+        at.git.run("read-tree", "-m", tree)
+        _hold(at, tree)
+
+
+def hand_over(at: Workplace) -> None:
+    """Give the worktree's own index what ours holds, so that the agent's `git status` makes sense."""
+    copy_index(at.own / "index", at.admin / "index")
+
+
+def restore_changed(at: Workplace, tree: str) -> tuple[Change, ...]:
+    """Files of `tree` that were changed or deleted are as they were; which ones comes back."""
+    hold_tree(at, tree)
+    status = _status(at)
+    if not status.changed:
+        return ()
+    paths = b"".join(path + b"\0" for path in status.changed)
+    _accessibly(at, "checkout-index", "-u", "-f", "-q", "-z", "--stdin", stdin=paths)
+    return tuple(Change(shown(path), kind) for path, kind in sorted(status.changed.items()))
+
+
+def remove_created(at: Workplace, tree: str) -> tuple[str, ...]:
+    """Untracked files that `tree` has not are gone, with the directories that they alone filled."""
+    hold_tree(at, tree)
+    created = _status(at).untracked
+    root = os.fsencode(at.root)
+    for path in created:
+        _unlink(at, os.path.join(root, path))
+        above = os.path.dirname(path)
+        while above and _remove_if_empty(os.path.join(root, above)):
+            above = os.path.dirname(above)
+    return tuple(shown(path) for path in sorted(created))
+
+
+def check_out(at: Workplace, tree: str) -> None:
+    """Index and files as in `tree`; untracked files are gone, ignored ones stay."""
+    _status(at)  # before git would overwrite a repository that the agent made
+    _forget(at)
+    _accessibly(at, "read-tree", "--reset", "-u", tree)
+    _accessibly(at, "clean", "-f", "-d", "-q", f"--exclude=/{PRIVATE}")
+    left = _status(at)
+    if left.untracked:  # a submodule of the agent's, which `.gitmodules` names no more
+        _accessibly(at, "clean", "-f", "-d", "-q", f"--exclude=/{PRIVATE}")
+        left = _status(at)
+    for path in left.submodules:
+        at.found(
+            "submodule-moved",
+            f"The submodule {shown(path)} stands at another commit than the tree says; Storyloop checks out no "
+            "submodules: `git submodule update --init --force` in [worktree] setup does.",
+        )
+    if left.untracked:
+        raise OperatorError(
+            f"{len(left.untracked)} files in {at.place.worktree} could not be removed, such as "
+            f"{shown(left.untracked[0])}.",
+            "What agents left is kept under refs/storyloop/.",
+            "Remove them, then go on with `storyloop resume`.",
+        )
+    _hold(at, tree)
+    hand_over(at)
+
+
+# --- status -------------------------------------------------------------------------------------------
+
+
+def _status(at: Workplace) -> _Status:
+    """The status, after repositories that an agent made inside were turned into ordinary files."""
+    while True:
+        status = _ask_status(at)
+        strangers = [path for path in status.untracked if path.endswith(b"/")]
+        if not strangers:
+            return status
+        submodules = _named_submodules(at)
+        if all(path[:-1] in submodules for path in strangers):
+            return status
+        for path in strangers:
+            if path[:-1] not in submodules:
+                _open_up(at, path)
+
+
+def _ask_status(at: Workplace) -> _Status:
+    ask = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty")
+    answer = at.git.ask(*ask, "--", ".", _NOT_OURS)
+    if answer.code == 0 and _UNREAD.search(answer.err):
+        make_accessible(at.root)
+        answer = at.git.ask(*ask, "--", ".", _NOT_OURS)
+    if answer.code != 0:
+        raise GitFailed(ask, answer.code, shown(answer.err))
+    changed: dict[bytes, ChangeKind] = {}
+    submodules: list[bytes] = []
+    untracked: list[bytes] = []
+    nested: list[bytes] = []
+    for entry in answer.out.split(b"\0"):
+        match entry[:1]:
+            case b"1":
+                _, states, submodule, *_, path = entry.split(b" ", 8)
+                worktree = states[1:]
+                if worktree == b".":
+                    continue
+                if submodule.startswith(b"S") and worktree != b"D":
+                    submodules.append(path)
+                else:
+                    changed[path] = ChangeKind.DELETED if worktree == b"D" else ChangeKind.MODIFIED
+            case b"?":
+                (nested if _is_linked_worktree(at, entry[2:]) else untracked).append(entry[2:])
+            case _:
+                pass
+    return _Status(changed, tuple(submodules), tuple(untracked), tuple(nested))
+
+
+def _is_linked_worktree(at: Workplace, path: bytes) -> bool:
+    if not path.endswith(b"/"):
+        return False
+    link = Path(at.root, os.fsdecode(path), ".git")
+    if not link.is_file():
+        return False
+    target = link.read_bytes().removeprefix(b"gitdir: ").strip()
+    return Path(os.fsdecode(os.path.dirname(target))) == at.admin.parent
+
+
+def _named_submodules(at: Workplace) -> frozenset[bytes]:
+    """Paths that the worktree's `.gitmodules` names and that have a commit to link to."""
+    answer = at.git.ask("config", "-z", "--no-includes", "--file", ".gitmodules", "--get-regexp", r"\.path$")
+    paths = [entry.partition(b"\n")[2] for entry in answer.out.split(b"\0") if entry]
+    return frozenset(path for path in paths if _has_commit(at, path))
+
+
+def _has_commit(at: Workplace, path: bytes) -> bool:
+    # `git add` refuses a repository without a commit; asked with a dry run, nothing in that repository is started.
+    return at.git.ask("--literal-pathspecs", "add", "--dry-run", "--sparse", "--", path).code == 0
+
+
+def _open_up(at: Workplace, path: bytes) -> None:
+    inner = Path(at.root, os.fsdecode(path), ".git")
+    kept = at.keep_aside(inner)
+    at.found(
+        "nested-repository",
+        f"{shown(path)} was a repository of its own; its .git is kept as {kept}, its files are ordinary files.",
+    )
+
+
+# --- changing the index and the files ----------------------------------------------------------------
+
+
+def _add(at: Workplace, status: _Status) -> None:
+    left_out = [_NOT_OURS, *(b":(exclude,top,literal)" + path.rstrip(b"/") for path in status.nested)]
+    add = ("add", "--all", "--sparse", "--ignore-errors", "--", ".", *left_out)
+    if at.git.ask(*add).code == 0:
+        return
+    # A file may be unreadable, or have vanished under git's hands: once more, then go on without it.
+    make_accessible(at.root)
+    answer = at.git.ask(*add)
+    if answer.code == 0:
+        return
+    left = _ask_status(at)
+    if left.is_clean or _SPOILED.search(answer.err) or not _REFUSED.search(answer.err):
+        raise GitFailed(("add", "--all"), answer.code, shown(answer.err))
+    names = ", ".join(shown(path) for path in sorted((*left.changed, *left.untracked)))
+    at.found("left-out", f"git cannot keep these files: {names} ({shown(answer.err).splitlines()[0]}).")
+
+
+def _accessibly(at: Workplace, *args: str, stdin: bytes = b"") -> None:
+    """Run git, which changes files; where a directory is read-only, make it ours and run it again."""
+    answer = at.git.ask(*args, stdin=stdin)
+    if answer.code != 0 or _UNREAD.search(answer.err):
+        make_accessible(at.root)
+        at.git.run(*args, stdin=stdin)
+
+
+def _unlink(at: Workplace, path: bytes) -> None:
+    try:
+        os.unlink(path)
+    except PermissionError:
+        make_accessible(at.root)
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _remove_if_empty(directory: bytes) -> bool:
+    try:
+        os.rmdir(directory)
+    except OSError:  # not empty: somebody else's files are in it
+        return False
+    return True
+
+
+def _forget(at: Workplace) -> None:
+    (at.own / "index.tree").unlink(missing_ok=True)
+
+
+def _hold(at: Workplace, tree: str) -> None:
+    store(at.own / "index.tree", tree.encode())

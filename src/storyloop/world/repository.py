@@ -1,0 +1,208 @@
+"""The user's repository, by the git command line: the `Repository` port over real git.
+
+Every method takes the worktree's lock, puts back what was done to git meanwhile (`guard`), and only then lets git
+look. Commits are made of objects and refs alone (write-tree, commit-tree, update-ref with the old value), so no hook
+runs and nothing is signed; the same words, tree, parent and time give the same commit, so a deed that is done twice
+after a crash finds itself.
+"""
+
+import contextlib
+import threading
+from collections.abc import Generator, Mapping, Sequence
+
+import msgspec
+
+from storyloop.core.errors import OperatorError, ProgrammerError
+from storyloop.core.facts import Change, ChangeKind, Pin
+from storyloop.ports import Author, Place, Snapshot
+from storyloop.world import guard, index, worktree
+from storyloop.world.git import Git, shown
+from storyloop.world.workplace import Opened, Workplace, held, own_directory
+
+_EMPTY_TREE = {
+    40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+_AT_ONCE = 1000  # paths on one command line
+
+
+class GitRepository:
+    """A repository, known by its common git directory, and the checkout that runs are started from."""
+
+    def __init__(self, *, identity: str, checkout: str, environ: Mapping[str, str]) -> None:
+        self._git = Git(environ=dict(environ), git_dir=identity)
+        self._checkout = checkout
+        self._opened: dict[str, Opened] = {}
+        self._trees: dict[str, str] = {}
+        self._opening = threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        return self._git.git_dir
+
+    def open_worktree(self, place: Place, *, base: str, reuse_branch: bool, copy: Sequence[str]) -> tuple[str, ...]:
+        own = own_directory(place)
+        own.mkdir(parents=True, exist_ok=True)
+        order = worktree.Order(place=place, base=base, reuse_branch=reuse_branch, copy=copy, checkout=self._checkout)
+        with _telling_the_operator(place), held(own) as hold:
+            opened = worktree.open_worktree(order, msgspec.structs.replace(self._git, hold=hold))
+        self._opened[str(own)] = opened
+        return opened.warnings
+
+    def tip(self, place: Place) -> str:
+        with self._at(place) as at:
+            return _require_tip(at)
+
+    def tree_of(self, commit: str) -> str:
+        tree = self._trees.get(commit)
+        if tree is None:
+            tree = self._git.line("rev-parse", "--verify", f"{commit}^{{tree}}")
+            if len(commit) == len(tree):  # a commit's hash, not a name that may come to mean another
+                self._trees[commit] = tree
+        return tree
+
+    def guard(self, place: Place) -> None:
+        with self._at(place, trusting=True):
+            pass
+
+    def settle(self, place: Place, *, expected_tip: str, label: str) -> Snapshot:
+        with self._at(place) as at:
+            guard.clear_leftovers(at)
+            guard.put_branch_back(at, expected_tip, label)
+            tree = index.current_tree(at)
+            return Snapshot(tree=tree, findings=at.reported(label))
+
+    def snapshot(self, place: Place) -> str:
+        with self._at(place) as at:
+            return index.current_tree(at)
+
+    def pin(self, place: Place, *, tree: str, label: str, author: Author) -> Pin:
+        with self._at(place) as at:
+            commit = _commit_tree(at, tree=tree, parent=_require_tip(at), author=author)
+            number = 1
+            while True:
+                ref = at.pin_ref(label, "files" if number == 1 else f"files-{number}")
+                made = at.repository.ask("update-ref", ref, commit, "0" * len(commit))
+                if made.code == 0:
+                    return Pin(tree=tree, commit=commit, ref=ref)
+                kept = at.repository.line("rev-parse", "--verify", f"{ref}^{{commit}}")
+                if self.tree_of(kept) == tree:
+                    return Pin(tree=tree, commit=kept, ref=ref)
+                number += 1
+
+    def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
+        with self._at(place) as at:
+            return index.restore_changed(at, tree)
+
+    def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
+        with self._at(place) as at:
+            return index.remove_created(at, tree)
+
+    def commit(self, place: Place, *, tree: str, parent: str, author: Author) -> str:
+        with self._at(place) as at:
+            commit = _commit_tree(at, tree=tree, parent=parent, author=author)
+            tip = guard.tip_of(at)
+            if tip == parent:
+                at.repository.run("update-ref", "--no-deref", at.branch_ref, commit, parent)
+            elif tip != commit:
+                raise OperatorError(
+                    f"The branch {place.branch} was moved to {tip} while a story was being proven on {parent}.",
+                    f"The proven work is kept as commit {commit}.",
+                    f"Put the branch back (`git update-ref {at.branch_ref} {parent}`), then `storyloop resume`.",
+                )
+            index.hold_tree(at, tree)
+            index.hand_over(at)
+            return commit
+
+    def reset(self, place: Place, *, commit: str) -> None:
+        with self._at(place) as at:
+            guard.clear_leftovers(at)
+            index.check_out(at, self.tree_of(commit))
+            at.repository.run("update-ref", "--no-deref", at.branch_ref, commit)
+
+    def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
+        if old_tree == new_tree:
+            return ()
+        kinds = _kinds(self._git, old_tree, new_tree)
+        there = [path for path, kind in kinds.items() if kind is not ChangeKind.DELETED]
+        lines: dict[bytes, int] = {}
+        for start in range(0, len(there), _AT_ONCE):
+            lines |= _line_counts(self._git, new_tree, there[start : start + _AT_ONCE])
+        return tuple(Change(shown(path), kind, lines.get(path)) for path, kind in sorted(kinds.items()))
+
+    def close_worktree(self, place: Place) -> None:
+        own = own_directory(place)
+        if not own.exists():
+            return
+        with _telling_the_operator(place), held(own):
+            opened = self._opened.pop(str(own), None) or worktree.read_opened(own)
+            if opened is not None:
+                worktree.close_worktree(place, opened)
+
+    @contextlib.contextmanager
+    def _at(self, place: Place, *, trusting: bool = False) -> Generator[Workplace]:
+        """The worktree with git as opening left it; `trusting` takes the settings as they are now for good."""
+        own = own_directory(place)
+        opened = self._opened.get(str(own)) or worktree.read_opened(own)
+        if opened is None:
+            raise ProgrammerError(f"The worktree {place.worktree} was never opened.")
+        self._opened[str(own)] = opened
+        with _telling_the_operator(place), held(own) as hold:
+            at = worktree.workplace(place, opened, msgspec.structs.replace(self._git, hold=hold))
+            if trusting:
+                guard.remember(at)
+            guard.put_back(at)
+            yield at
+
+
+@contextlib.contextmanager
+def _telling_the_operator(place: Place) -> Generator[None]:
+    """A disk that is full or gone is told in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OperatorError(
+            f"{error.strerror or error} ({error.filename or place.run_dir}), while looking after {place.worktree}.",
+            "What agents left is kept under refs/storyloop/.",
+            "Cure that, then go on with `storyloop resume`.",
+        ) from error
+
+
+def _require_tip(at: Workplace) -> str:
+    tip = guard.tip_of(at)
+    if tip is None:
+        raise OperatorError(
+            f"The branch {at.place.branch} is gone.",
+            "What agents left is kept under refs/storyloop/.",
+            f"Make it again (`git branch {at.place.branch} COMMIT`), then `storyloop resume`.",
+        )
+    return tip
+
+
+def _commit_tree(at: Workplace, *, tree: str, parent: str, author: Author) -> str:
+    date = f"@{int(author.at.timestamp())} +0000"
+    env = {
+        f"GIT_{who}_{what}": value
+        for who in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", at.opened.author), ("EMAIL", at.opened.email), ("DATE", date))
+    }
+    message = author.message.encode(errors="replace")
+    return at.repository.line("commit-tree", "--no-gpg-sign", tree, "-p", parent, "-F", "-", stdin=message, env=env)
+
+
+def _kinds(git: Git, old: str, new: str) -> dict[bytes, ChangeKind]:
+    listed = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", old, new).split(b"\0")
+    kinds = {b"A": ChangeKind.CREATED, b"D": ChangeKind.DELETED}
+    return {
+        path: kinds.get(about[-1:], ChangeKind.MODIFIED) for about, path in zip(listed[::2], listed[1::2], strict=False)
+    }
+
+
+def _line_counts(git: Git, tree: str, paths: Sequence[bytes]) -> dict[bytes, int]:
+    """Lines of these files: what would have been added, had there been nothing before. Binary ones are left out."""
+    counted = git.run(
+        "--literal-pathspecs", "diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv",
+        _EMPTY_TREE[len(tree)], tree, "--", *paths,
+    )  # fmt: skip
+    rows = (row.split(b"\t", 2) for row in counted.split(b"\0") if row)
+    return {path: int(added) for added, _, path in rows if added != b"-"}
