@@ -20,6 +20,7 @@ from storyloop.core.events import Event, RunOpened, RunResumed
 from storyloop.core.policy import Drain, Policy, Require
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
+from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import FreeForm, Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, parse_spec
@@ -28,7 +29,7 @@ from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
 from storyloop.engine.requests import fact_of
 from storyloop.journal.load import load_state
-from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Place, Request, RunRow
+from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Place, Request
 from storyloop.views.report import way_on
 from storyloop.views.rows import row_of
 
@@ -62,7 +63,9 @@ class Tools:
 
 
 class HeldElsewhereError(UserError):
-    """Another live process has the run (exit 5)."""
+    """Another live process has the run."""
+
+    exit_code = 5
 
     def __init__(self, run_id: str, pid: int) -> None:
         super().__init__(
@@ -339,7 +342,7 @@ class Drive(AbstractContextManager["Drive"]):
         tools = self._tools
         hands = tools.hands(self._place, self._state.going.repository, self._state.going.checkout)
         watch(self._opened, self._state)
-        hands = replace(hands, seen=lambda activity: seen(activity.text))
+        hands = replace(hands, seen=seen)
         engine = Engine(tools.journal, hands, state=self._state, seq=self._seq, watch=watch)
         self._engine = engine
         if self._early is not None:

@@ -4,14 +4,13 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from storyloop.agents.command import CommandAgents
 from storyloop.contracts.prompts import TemplatePrompts
 from storyloop.engine.hands import Hands
 from storyloop.journal.sqlite import SqliteJournal
-from storyloop.ports import Checkout, Place
+from storyloop.ports import BranchState, Place
 from storyloop.service import Service, Tools
 from storyloop.views.report import report
 from storyloop.world import survey
@@ -72,19 +71,33 @@ def make_service(environ: Mapping[str, str] | None = None) -> Service:
     )
 
 
-class GitCheckout(Checkout):
+class GitCheckout:
     """The checkout that a user stands in, as git tells of it."""
 
     def __init__(self, facts: survey.RepositoryFacts, environ: Mapping[str, str]) -> None:
         self._facts, self._git = facts, Git(environ=environ, cwd=facts.checkout)
-        self.root, self.identity, self.head = facts.checkout, facts.identity, facts.head
-        self.warnings = facts.warnings
 
-    @cached_property
+    @property
+    def root(self) -> str:
+        return self._facts.checkout
+
+    @property
+    def identity(self) -> str:
+        return self._facts.identity
+
+    @property
+    def head(self) -> str:
+        return self._facts.head
+
+    @property
     def head_tree(self) -> str:
         return self._git.line("rev-parse", f"{self.head}^{{tree}}")
 
-    def branch(self, name: str) -> survey.BranchState:
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._facts.warnings
+
+    def branch(self, name: str) -> BranchState:
         return survey.branch_state(self._git, name)
 
     def worktree_path(self, pattern: str, branch: str) -> str:

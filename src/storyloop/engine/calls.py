@@ -70,7 +70,7 @@ def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:
             stopped = True
         activity = watch.activity()
         if activity is not None:
-            hands.seen(activity)
+            hands.seen(activity.text)
     return report
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storyloop.core.run_state import RunState
-from storyloop.ports import Activity, Agents, Checks, Clock, Papers, Place, Prompts, Repository
+from storyloop.ports import Agents, Checks, Clock, Papers, Place, Prompts, Repository
 
 
 @dataclass(frozen=True)
@@ -19,4 +19,4 @@ class Hands:
     papers: Papers
     place: Place
     report: Callable[[RunState], str]
-    seen: Callable[[Activity], None] = lambda _: None
+    seen: Callable[[str], None] = lambda _: None

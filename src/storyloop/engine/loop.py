@@ -157,6 +157,7 @@ class Engine:
         state = reduce(self.state, event)
         self._seq = self._journal.append(state.run_id, [event], after=self._seq, row=row_of(state))
         self.state = state
+        self._journal.offer_snapshot(state.run_id, self._seq, state)
         self._watch(event, state)
 
     # --- what others want -----------------------------------------------------------------------------

@@ -123,3 +123,43 @@ def _unsure(row: StoryRow) -> list[str]:
         for c in row.evidence
         if c.verdict in told and row.state is StoryState.PASSED
     ]
+
+
+def summary(state: RunState, now: datetime, report_path: str | None) -> str:
+    """The report in one screen: the answer that `run` prints at its end."""
+    ledger = state.going.ledger
+    rows = story_rows(state)
+    width = max((len(row.id) for row in rows), default=0)
+    shown = rows if len(rows) <= 24 else [row for row in rows if row.state is not StoryState.PASSED][:24]
+    lines = [headline(state), ""]
+    lines += [f"  {row.id:<{width}}  {row.state:<8} {_proof(row)}" for row in shown]
+    if len(shown) < len(rows):
+        lines.append(f"  and {count(len(rows) - len(shown), 'more story')}")
+    unsure = sum(len(_unsure(row)) for row in rows)
+    if unsure:
+        lines += ["", f"{count(unsure, 'criterion')} not proven; the report names them."]
+    if state.going.findings:
+        lines += [
+            "",
+            f"{count(len(state.going.findings), 'finding')}: what agents or checks did that was undone or set aside.",
+        ]
+    lines += [
+        "",
+        f"{duration(state.run_duration_secs(now))}, {count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, "
+        f"{money(ledger.total)}",
+        "; ".join(NOT_BUILT),
+        f"branch {state.branch}  at  {state.going.tip[:12]}",
+    ]
+    if report_path is not None:
+        lines.append(f"report {report_path}")
+    on = way_on(state)
+    return "\n".join([*lines, *([on] if on else [])])
+
+
+def _proof(row: StoryRow) -> str:
+    if row.state is not StoryState.PASSED:
+        return row.reason + (f"; work kept by {row.pins[-1]}" if row.pins else "")
+    proven = sum(c.verdict in (Verdict.PROVEN, Verdict.STALE) for c in row.evidence)
+    told = f"{proven} of {len(row.evidence)} criteria proven"
+    commit = f", commit {row.commits[-1][:12]}" if row.commits else ""
+    return f"{told}{commit}" + (f" ({row.reason})" if row.reason else "")

@@ -17,9 +17,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest // 60} min" if rest >= 60 else f"{hours} h"
 
 
+_MANY = {"criterion": "criteria"}
+
+
 def count(number: int, one: str) -> str:
     """`1 story`, `3 stories`."""
-    many = one[:-1] + "ies" if one.endswith("y") else one + "s"
+    many = _MANY.get(one) or (one[:-1] + "ies" if one.endswith("y") else one + "s")
     return f"{number:,} {one if number == 1 else many}"
 
 

@@ -1,0 +1,5 @@
+"""`python -m storyloop` is the `storyloop` command."""
+
+from storyloop.cli.main import main
+
+main()

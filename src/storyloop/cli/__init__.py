@@ -1,0 +1,1 @@
+"""The command line: it folds the journal and asks the service; it decides nothing."""

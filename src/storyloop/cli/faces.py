@@ -1,0 +1,166 @@
+"""Faces of a run in the foreground: a live view on a terminal, plain lines elsewhere, JSON lines, or silence.
+
+stderr is the telling, stdout the answer. What agents wrote is stripped of everything a terminal would obey.
+"""
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import click
+import msgspec
+
+from storyloop.core.events import CallEnded, CallStarted, Event
+from storyloop.core.progress import StoryState
+from storyloop.core.run_state import RunState
+from storyloop.views.history import line_of
+from storyloop.views.report import summary
+from storyloop.views.rows import show_json
+from storyloop.views.words import count, duration, money
+from storyloop.world.text import readable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Face(Protocol):
+    """How a run is shown while it goes on."""
+
+    def tell(self, text: str) -> None:
+        """Something that is said once."""
+        ...
+
+    def event(self, event: Event, state: RunState) -> None:
+        """A fact has been stored."""
+        ...
+
+    def seen(self, text: str) -> None:
+        """What the agent is doing right now."""
+        ...
+
+    def end(self, state: RunState, report_path: str | None) -> None:
+        """The answer."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the run ended."""
+        ...
+
+
+def face_for(*, quiet: bool, verbose: bool, as_json: bool) -> Face:
+    """The face for this terminal and these flags."""
+    if as_json:
+        return JsonFace()
+    if quiet:
+        return QuietFace()
+    if verbose or not sys.stderr.isatty():
+        return PlainFace(stamped=verbose)
+    return LiveFace()
+
+
+class QuietFace:
+    """Nothing but the answer."""
+
+    def tell(self, text: str) -> None: ...
+    def event(self, event: Event, state: RunState) -> None: ...
+    def seen(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+    def end(self, state: RunState, report_path: str | None) -> None:
+        click.echo(readable(summary(state, datetime.now(UTC), report_path)))
+
+
+class PlainFace(QuietFace):
+    """A line for each fact."""
+
+    def __init__(self, *, stamped: bool) -> None:
+        self._stamped = stamped
+
+    def tell(self, text: str) -> None:
+        click.echo(readable(text), err=True)
+
+    def event(self, event: Event, state: RunState) -> None:
+        line = line_of(event, state)
+        if line is not None:
+            stamp = f"{event.at:%Y-%m-%dT%H:%M:%SZ}  " if self._stamped else ""
+            click.echo(readable(stamp + line), err=True)
+
+    def end(self, state: RunState, report_path: str | None) -> None:
+        click.echo("", err=True)
+        super().end(state, report_path)
+
+
+class JsonFace(QuietFace):
+    """The journal's events as JSON lines, then the report."""
+
+    def event(self, event: Event, state: RunState) -> None:  # noqa: ARG002 - the protocol's
+        click.echo(msgspec.json.encode(event))
+
+    def end(self, state: RunState, report_path: str | None) -> None:
+        click.echo(msgspec.json.encode(show_json(state, report=report_path)))
+
+
+class LiveFace(PlainFace):
+    """Finished facts scroll by; below them one block says what is going on."""
+
+    def __init__(self) -> None:
+        super().__init__(stamped=False)
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(stderr=True, highlight=False)
+        self._state: RunState | None = None
+        self._doing = ""
+        self._since = time.monotonic()
+        self._live = Live(console=self._console, get_renderable=self._block, refresh_per_second=4, transient=True)
+
+    def tell(self, text: str) -> None:
+        self._console.print(readable(text), markup=False)
+
+    def event(self, event: Event, state: RunState) -> None:
+        if self._state is None:
+            self._live.start()
+        self._state = state
+        line = line_of(event, state)
+        if isinstance(event, CallStarted):
+            self._since, self._doing = time.monotonic(), ""
+        elif isinstance(event, CallEnded):
+            self._doing = ""
+        if line is not None:
+            self._console.print(readable(line), markup=False)
+
+    def seen(self, text: str) -> None:
+        self._doing = readable(text)
+
+    def end(self, state: RunState, report_path: str | None) -> None:
+        self.close()
+        super().end(state, report_path)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _block(self) -> "RenderableType":
+        from rich.text import Text
+
+        state = self._state
+        if state is None:
+            return Text("")
+        progress = state.going
+        ended = sum(
+            s.state in (StoryState.PASSED, StoryState.BLOCKED, StoryState.SKIPPED) for s in progress.stories.values()
+        )
+        story = state.current_story
+        title = f"{story}  {progress.spec.story(story).title}" if story else "between two stories"
+        elapsed = duration((datetime.now(UTC) - state.started_at).total_seconds())
+        used = f"{count(progress.ledger.calls, 'call')}, {_tokens(state)}{money(progress.ledger.total)}"
+        first = f"story {min(ended + 1, len(progress.stories))} of {len(progress.stories)}  {title}"
+        second = f"{state.machine_state}  {elapsed}  {used}"
+        lines = [first, second] + ([f"  {self._doing}"] if self._doing else [])
+        width = max(20, self._console.width - 1)
+        return Text("\n" + "\n".join(readable(line)[:width] for line in lines), style="bold")
+
+
+def _tokens(state: RunState) -> str:
+    usage = state.total_usage
+    return f"{usage.input_tokens + usage.output_tokens:,} tokens, " if usage is not None else ""

@@ -1,0 +1,92 @@
+"""The command's group: verbs are imported when they are called, so that `--version` and `status` cost little."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from storyloop import __version__
+from storyloop.core.errors import StoryloopError, UserError
+
+# verb -> module; the function in it has the verb's name. The order is that of the help text.
+_VERBS = {
+    "demo": "demo",
+    "init": "init",
+    "spec": "spec",
+    "run": "run",
+    "resume": "run",
+    "stop": "requests",
+    "retry": "requests",
+    "skip": "requests",
+    "status": "status",
+    "show": "show",
+    "logs": "logs",
+    "config": "config",
+    "completions": "completions",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its verbs by name only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _VERBS:
+            return None
+        module = import_module(f"storyloop.cli.{_VERBS[cmd_name]}")
+        return getattr(module, cmd_name)
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `storyloop demo`, then `storyloop init` in your repository.",
+)
+@click.version_option(__version__, prog_name="storyloop")
+def storyloop() -> None:
+    """Drive the coding agents you have until every acceptance criterion of a spec is proven.
+
+    Storyloop takes user stories one after the other through an agent, proves each with commands that it runs itself,
+    and commits what is proven on a branch of its own. Stop it any time; `storyloop resume` goes on.
+    """
+
+
+def main() -> None:
+    """The program. A user's mistake is one sentence and its cure, never a traceback."""
+    try:
+        sys.exit(storyloop.main(standalone_mode=False, prog_name="storyloop"))
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except StoryloopError as error:
+        click.echo(f"storyloop: {error}", err=True)
+        sys.exit(exit_code_of(error))
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing more is to be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last edge: a person gets a sentence, the traceback goes to a file
+        click.echo(f"storyloop: an error of ours: {error!r}. {_kept_traceback()}", err=True)
+        sys.exit(1)
+
+
+def exit_code_of(error: StoryloopError) -> int:
+    """What an error that reached the top ends the program with."""
+    if isinstance(error, UserError):
+        return int(getattr(error, "exit_code", 2))
+    return 1
+
+
+def _kept_traceback() -> str:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="storyloop-", suffix=".traceback", delete=False) as file:
+        file.write(traceback.format_exc())
+    return f"What led to it is in {Path(file.name)}; please report it."

@@ -1,0 +1,45 @@
+"""The header: what a run is about to do, with whom, and the most that it can cost. Plain text."""
+
+from storyloop.core.bounds import Bounds
+from storyloop.core.policy import Drain, Policy
+from storyloop.core.spec import Spec
+from storyloop.views.report import NOT_BUILT
+from storyloop.views.words import count, duration
+
+
+def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: str) -> str:
+    """The lines before a run starts."""
+    agents = " -> ".join(str(ref) for ref in policy.chain_of(Drain.STORY))
+    checks = ", ".join(policy.checks) or "none of the project; the criteria's own commands prove the stories"
+    rows = [
+        ("spec", f"{spec.title}: {count(len(spec.user_stories), 'story')}"),
+        ("branch", f"{branch}  in  {worktree}"),
+        ("agents", agents),
+        ("checks", checks),
+        ("at most", bounds_line(most)),
+        ("sandbox", "none: agents and checks run with your rights"),
+        ("not built yet", "; ".join(NOT_BUILT)),
+    ]
+    return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def bounds_line(most: Bounds) -> str:
+    """The upper bounds of a run in one line."""
+    parts = [
+        count(most.calls, "agent call"),
+        f"{duration(most.agent_seconds)} of agent time",
+        f"{duration(most.check_seconds)} of checks",
+        f"{duration(most.wait_seconds)} of waiting",
+    ]
+    if most.tokens is not None:
+        parts.append(count(most.tokens, "token"))
+    if most.usd is not None:
+        parts.append(f"${most.usd:.2f}")
+    return ", ".join(parts)
+
+
+def order_lines(spec: Spec) -> list[str]:
+    """The stories in the order in which they are taken if each passes."""
+    after = {story.id: f"  (after {', '.join(story.depends_on)})" for story in spec.user_stories if story.depends_on}
+    taken = enumerate(spec.order(), start=1)
+    return [f"{number:>3}. {story.id}  {story.title}{after.get(story.id, '')}" for number, story in taken]
