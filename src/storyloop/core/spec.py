@@ -58,9 +58,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         for place, story in enumerate(self.user_stories):
             for dependency in story.depends_on:
                 dependents.setdefault(dependency, []).append(place)
-        startable = [
-            (story.priority, place) for place, story in enumerate(self.user_stories) if not missing[place]
-        ]
+        startable = [(story.priority, place) for place, story in enumerate(self.user_stories) if not missing[place]]
         heapq.heapify(startable)
         taken: list[Story] = []
         while startable:

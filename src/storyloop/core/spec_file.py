@@ -331,10 +331,14 @@ def _check_together(stories: Sequence[Story], places: Sequence[str], report: _Re
             elif dependency not in known:
                 what = f'Story {story.id} depends on "{_short(dependency)}", which no story is'
                 report.add(what, at, "Write the id of a story of this file, or take it out.")
-    place_of = {story.id: place for story, place in zip(stories, places, strict=True)}
+    place_of = {
+        (story.id, dependency): f"{place}.dependsOn[{number}]"
+        for story, place in zip(stories, places, strict=True)
+        for number, dependency in enumerate(story.depends_on)
+    }
     for cycle in _cycles({story.id: [one for one in story.depends_on if one != story.id] for story in stories}):
         what = f"These stories wait for each other: {' -> '.join([*cycle, cycle[0]])}"
-        report.add(what, f"{place_of[cycle[0]]}.dependsOn", "Take one of these dependencies out.")
+        report.add(what, place_of[cycle[0], cycle[1]], "Take one of these dependencies out.")
 
 
 def _cycles(dependencies: Mapping[str, Iterable[str]]) -> list[list[str]]:
@@ -344,9 +348,7 @@ def _cycles(dependencies: Mapping[str, Iterable[str]]) -> list[list[str]]:
     dependency that is left too: following the first of them must come to a cycle.
     """
     dependents: dict[str, list[str]] = {}
-    missing = {
-        story: {one for one in wanted if one in dependencies} for story, wanted in dependencies.items()
-    }
+    missing = {story: {one for one in wanted if one in dependencies} for story, wanted in dependencies.items()}
     for story, wanted in missing.items():
         for one in wanted:
             dependents.setdefault(one, []).append(story)
@@ -358,9 +360,7 @@ def _cycles(dependencies: Mapping[str, Iterable[str]]) -> list[list[str]]:
             missing[dependent].discard(story)
             if not missing[dependent]:
                 free.append(dependent)
-    following = {
-        story: next(one for one in dependencies[story] if one in missing) for story in missing
-    }
+    following = {story: next(one for one in dependencies[story] if one in missing) for story in missing}
     cycles: list[list[str]] = []
     walked: set[str] = set()
     for start in missing:

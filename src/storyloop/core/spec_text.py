@@ -170,12 +170,12 @@ class _Reader:
 
     def _name(self, field: str, heading: Heading, rows: Iterable[str]) -> None:
         names = [row.strip() for row in rows if row.strip()]
-        self.lines[field] = heading.line
+        self.lines.setdefault(field, heading.line)
         if len(names) > 1:
             cure = "Keep the name alone; other text belongs to the description."
             self._slip(heading.line, f'The section "{heading.text}" holds more than one line', cure)
         if names:
-            self.fields[field] = _unquoted(names[0])
+            self.fields.setdefault(field, _unquoted(names[0]))
 
     def _story_or_text(self, heading: Heading, body: _Body) -> None:
         named = _story_heading(heading.text)
@@ -232,12 +232,12 @@ class _StoryReader:
             if opened in seen:
                 what = f"Story {self._id} has **{opened.capitalize()}:** twice, first in line {seen[opened]}"
                 self._slip(token.line, what, "Merge the two.")
-            seen.setdefault(opened, token.line)
-            if opened is Part.PRIORITY:
+            elif opened is Part.PRIORITY:
                 story["priority"] = _number(rest)
                 self._lines[f"{self._at}.priority"] = token.line
             else:
                 parts[opened].append(Text(token.line, rest))
+            seen.setdefault(opened, token.line)
             is_whole = opened is Part.PRIORITY or (opened is Part.DEPENDS and rest)
             part = Part.DESCRIPTION if is_whole else opened
         story["dependsOn"] = self._depends_on(parts[Part.DEPENDS])
@@ -343,7 +343,8 @@ class _StoryReader:
 def _leaves(part: Part, token: Text | Code, *, is_label: bool) -> bool:
     """Whether the token no longer belongs to the list that the part holds."""
     if part is Part.CRITERIA:
-        return is_label and isinstance(token, Text) and _indent(token.text) == 0
+        is_text = isinstance(token, Text) and _indent(token.text) == 0 and verify_of(token.text) is None
+        return is_label and is_text
     is_item = isinstance(token, Text) and item_of(token.text) is not None
     return part is Part.DEPENDS and not is_item and not is_blank(token)
 
