@@ -84,7 +84,7 @@ class Codec:
             if v == self._versions.get(kind):
                 return self._decode(body)
             return self._decode(self._lifted(stored))
-        except ValueError as error:  # msgspec's errors are, and so are those of UTF-8
+        except (ValueError, LookupError, TypeError) as error:  # of the decoder, or of an upcast that missed a field
             raise DamagedEvent(stored, error) from error
 
     def _lifted(self, stored: Stored) -> bytes:
