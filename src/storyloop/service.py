@@ -27,7 +27,7 @@ from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, parse_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
-from storyloop.engine.requests import fact_of
+from storyloop.engine.requests import fact_of, objection
 from storyloop.journal.load import load_state
 from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Place, Request
 from storyloop.views.report import way_on
@@ -247,6 +247,12 @@ class Service:
             seq = tools.journal.append(state.run_id, [event], after=seq, row=row_of(state))
         return state, seq
 
+    def require_grantable(self, state: RunState, what: str, story: str) -> None:
+        """Raises UserError when the run as it stands would refuse this request."""
+        reason = objection(state, what, story)
+        if reason is not None:
+            raise UserError(f"Run {state.run_id} refuses: {reason}.", "`storyloop show` tells how each story stands.")
+
     def request(self, run_id: str, what: str, *, story: str | None = None, text: str = "") -> int | None:
         """Put a request into the run's inbox; the pid of the process that will deal with it, if one is live."""
         self._tools.journal.post(run_id, Request(number=0, what=what, story=story, text=text))
@@ -261,6 +267,13 @@ class Service:
     def state(self, run_id: str) -> RunState:
         """The run as its journal folds."""
         return load_state(self._tools.journal, run_id)[0]
+
+    def spec_of(self, run_id: str) -> Spec:
+        """The run's spec, its passed stories marked so."""
+        progress = self.state(run_id).going
+        passed = {name for name, standing in progress.stories.items() if standing.state is StoryState.PASSED}
+        stories = (msgspec.structs.replace(s, passes=s.id in passed) for s in progress.spec.user_stories)
+        return msgspec.structs.replace(progress.spec, user_stories=tuple(stories))
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[tuple[int, Event]]:
         """The run's facts, oldest first."""

@@ -1,14 +1,13 @@
 """Wiring: the composition root, the only place that knows every concrete class."""
 
 import os
-import sys
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 from storyloop.agents.command import CommandAgents
 from storyloop.contracts.prompts import TemplatePrompts
 from storyloop.engine.hands import Hands
+from storyloop.home import database_file, state_directory
 from storyloop.journal.sqlite import SqliteJournal
 from storyloop.ports import BranchState, Place
 from storyloop.service import Service, Tools
@@ -21,20 +20,6 @@ from storyloop.world.locks import RunLock, holder
 from storyloop.world.papers import WorktreePapers
 from storyloop.world.process import sweep
 from storyloop.world.repository import GitRepository
-
-
-def state_directory(environ: Mapping[str, str]) -> Path:
-    """Where runs are kept: `STORYLOOP_HOME`, else the platform's place for an application's state."""
-    if named := environ.get("STORYLOOP_HOME"):
-        return Path(named).absolute()
-    if sys.platform == "darwin":
-        from platformdirs import user_state_path
-
-        return user_state_path("storyloop", appauthor=False)
-    xdg = Path(environ.get("XDG_STATE_HOME", ""))
-    if xdg.is_absolute():
-        return xdg / "storyloop"
-    return Path(environ.get("HOME") or Path.home(), ".local", "state", "storyloop")
 
 
 def make_service(environ: Mapping[str, str] | None = None) -> Service:
@@ -60,7 +45,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> Service:
             home=home,
             environ=environ,
             clock=clock,
-            journal=SqliteJournal(home / "storyloop.db"),
+            journal=SqliteJournal(database_file(environ)),
             survey=lambda cwd: GitCheckout(survey.discover(cwd, environ), environ),
             hands=hands,
             lock=RunLock,

@@ -19,7 +19,7 @@ def is_calling(work: Work) -> bool:
 def fact_of(state: RunState, request: Request, now: datetime) -> Event:
     """Grant the request or refuse it with a reason; nothing of its story is under way."""
     key = f"request/{request.number}"
-    reason = _objection(state, request)
+    reason = objection(state, request.what, request.story)
     if reason is not None or request.story is None:
         return RequestRefused(key=key, at=now, number=request.number, reason=reason or "it names no story")
     if request.what == "skip":
@@ -27,21 +27,21 @@ def fact_of(state: RunState, request: Request, now: datetime) -> Event:
     return StoryReopened(key=key, at=now, story=request.story, number=request.number, hint=request.text)
 
 
-def _objection(state: RunState, request: Request) -> str | None:
-    if request.what not in ("skip", "retry"):
-        return "the run was not running" if request.what == "stop" else f"unknown request {request.what!r}"
-    standing = state.going.stories.get(request.story or "")
+def objection(state: RunState, what: str, story: str | None) -> str | None:
+    """Why this cannot be granted as the run stands; None when it can."""
+    if what not in ("skip", "retry"):
+        return "the run was not running" if what == "stop" else f"unknown request {what!r}"
+    standing = state.going.stories.get(story or "")
     if standing is None:
-        return f"the run has no story {request.story}"
+        return f"the run has no story {story}"
     if state.status is RunStatus.COMPLETED:
         return "the run is completed"
-    if request.what == "retry":
-        ended = standing.state in (StoryState.BLOCKED, StoryState.SKIPPED) and request.story not in state.going.work
-        return None if ended else f"story {request.story} is {standing.state}: only a blocked or skipped one is retried"
+    work = state.going.work.get(story or "")
+    if what == "retry":
+        ended = standing.state in (StoryState.BLOCKED, StoryState.SKIPPED) and work is None
+        return None if ended else f"story {story} is {standing.state}: only a blocked or skipped one is retried"
     if standing.state in (StoryState.PASSED, StoryState.SKIPPED):
-        return f"story {request.story} is {standing.state} already"
-    work = state.going.work.get(request.story or "")
-    if work is not None and not can_be_left(work):
-        ending = "is over" if isinstance(work.stage, Closing) else "is just being proven and committed"
-        return f"story {request.story} {ending}"
+        return f"story {story} is {standing.state} already"
+    if work is not None and not (can_be_left(work) or is_calling(work)):
+        return f"story {story} {'is over' if isinstance(work.stage, Closing) else 'is just being committed'}"
     return None

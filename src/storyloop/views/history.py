@@ -1,5 +1,6 @@
 """History: one event, one readable line. What `logs`, `show --events` and plain `run` print."""
 
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from storyloop.core.errand import Mode
@@ -29,6 +30,7 @@ from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.policy import Drain
 from storyloop.core.progress import waiting_of
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.views.words import clock_time, count, duration
 
@@ -38,6 +40,16 @@ _ASKED = {
     Mode.FORMAT_RETRY: "asks for a valid artifact from",
     Mode.SAME_AGENT_RETRY: "asks again",
 }
+
+
+def history(events: Iterable[Event]) -> Iterator[tuple[Event, str]]:
+    """Every event that has something to tell, with its line, folding as it goes."""
+    state: RunState | None = None
+    for event in events:
+        state = reduce(state, event)
+        line = line_of(event, state)
+        if line is not None:
+            yield event, line
 
 
 def line_of(event: Event, state: RunState) -> str | None:

@@ -163,3 +163,44 @@ def _proof(row: StoryRow) -> str:
     told = f"{proven} of {len(row.evidence)} criteria proven"
     commit = f", commit {row.commits[-1][:12]}" if row.commits else ""
     return f"{told}{commit}" + (f" ({row.reason})" if row.reason else "")
+
+
+def story_lines(state: RunState, story: str) -> list[str]:
+    """One story: where it stands, its criteria, its commits and pins."""
+    row = next(row for row in story_rows(state) if row.id == story)
+    return _story(row).splitlines()
+
+
+def evidence_lines(state: RunState, story: str | None) -> list[str]:
+    """What proves each criterion, of all stories or one, and whether it still holds on the branch's tip."""
+    lines: list[str] = []
+    for row in story_rows(state):
+        if story in (None, row.id):
+            lines += [
+                f"{row.id}  {row.title} ({row.state})",
+                *(f"  {line}" for c in row.evidence for line in _detail(c)),
+                "",
+            ]
+    return lines[:-1]
+
+
+def cost_lines(state: RunState) -> list[str]:
+    """Calls, tokens and money, by phase and by agent; what is unknown is said to be."""
+    ledger = state.going.ledger
+    lines = [f"total  {count(ledger.calls, 'call')}, {tokens(state.total_usage)}, {money(ledger.total)}", ""]
+    lines += [f"  {phase}  {tokens(usage)}" for phase, usage in state.phase_usage.items()]
+    lines += [""] if state.phase_usage else []
+    lines += [
+        f"  {name}  {count(s.calls, 'call')}, {tokens(s.usage)}, {money(s)}" for name, s in ledger.by_agent.items()
+    ]
+    return [*lines, "", f"waited {duration(ledger.waited)}, at work {duration(ledger.active)}"]
+
+
+def _detail(row: CriterionRow) -> list[str]:
+    lines = [f"{row.number}. {row.criterion}", f"   {_PROVEN[row.verdict]}" + (", flaky" if row.flaky else "")]
+    if row.verify:
+        ended = f", exit status {row.exit_status}" if row.exit_status is not None else ""
+        lines.append(f"   `{row.verify}`{ended}")
+    if row.tree:
+        lines.append(f"   tree {row.tree[:12]}, output {(row.output_digest or '')[:12]}, {row.at}")
+    return lines

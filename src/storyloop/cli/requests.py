@@ -1,0 +1,75 @@
+"""`stop`, `retry`, `skip`: what one process asks of another through the run's inbox."""
+
+import time
+from difflib import get_close_matches
+from pathlib import Path
+
+import click
+
+from storyloop.cli.here import identity_of
+from storyloop.core.errors import UserError
+from storyloop.core.run_state import RunState
+from storyloop.wiring import make_service
+
+_PATIENCE = 10.0  # seconds that a live run may take to stop before we stop waiting for it
+_GLANCE = 0.1
+
+
+@click.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+def stop(run_id: str | None) -> int:
+    """Stop a run that another process drives: its agent is ended, its work is saved."""
+    service = make_service()
+    row = service.find(run_id, identity_of(Path.cwd()))
+    pid = service.holder(row.run_id)
+    if pid is None:
+        raise UserError(f"Run {row.run_id} is not running.", f"`storyloop resume {row.run_id[:8]}` goes on with it.")
+    service.request(row.run_id, "stop")
+    until = time.monotonic() + _PATIENCE
+    while service.holder(row.run_id) is not None:
+        if time.monotonic() > until:
+            click.echo(f"Process {pid} was asked to stop run {row.run_id} and is still at it.", err=True)
+            return 1
+        time.sleep(_GLANCE)
+    click.echo(f"Run {row.run_id} is stopped. Go on with: storyloop resume {row.run_id[:8]}")
+    return 0
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("story")
+@click.option("--with", "hint", default="", metavar="TEXT", help="A hint that the agent is given.")
+def retry(run_id: str, story: str, hint: str) -> int:
+    """Give a blocked or skipped story another iteration, and those that it blocks."""
+    return _asked("retry", run_id, story, text=hint)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("story")
+def skip(run_id: str, story: str) -> int:
+    """Leave a story out; what depends on it is blocked."""
+    return _asked("skip", run_id, story)
+
+
+def _asked(what: str, run_id: str, story: str, *, text: str = "") -> int:
+    service = make_service()
+    row = service.find(run_id, identity_of(Path.cwd()))
+    state = service.state(row.run_id)
+    _require_story(state, story)
+    service.require_grantable(state, what, story)
+    if service.request(row.run_id, what, story=story, text=text) is not None:
+        click.echo(f"Run {row.run_id} is told to {what} {story}.")
+    else:
+        click.echo(f"Noted: {what} {story}. Now: storyloop resume {row.run_id[:8]}")
+    return 0
+
+
+def _require_story(state: RunState, story: str) -> None:
+    known = list(state.going.stories)
+    if story not in known:
+        near = get_close_matches(story, known, n=1)
+        raise UserError(
+            f"Run {state.run_id} has no story {story}.",
+            f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known[:20])}.",
+        )

@@ -1,0 +1,59 @@
+"""`show`: one run in full: its stories, a single story, its events, its evidence, its cost."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from storyloop.cli.here import identity_of
+from storyloop.core.errors import UserError
+from storyloop.core.run_state import RunState
+from storyloop.views.history import history
+from storyloop.views.report import cost_lines, evidence_lines, story_lines, summary
+from storyloop.views.rows import show_json
+from storyloop.wiring import make_service
+from storyloop.world.text import readable
+
+
+@click.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--story", metavar="ID", help="One story: its criteria, commits and pinned work.")
+@click.option("--events", is_flag=True, help="Every fact, oldest first.")
+@click.option("--evidence", is_flag=True, help="What proves each criterion, on which tree, and whether it still holds.")
+@click.option("--cost", is_flag=True, help="Calls, tokens and money, by phase and by agent.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON (with --events: JSON lines).")
+def show(run_id: str | None, story: str | None, events: bool, evidence: bool, cost: bool, as_json: bool) -> int:
+    """Show what happened in a run, what is proven by what, and what it cost."""
+    service = make_service()
+    row = service.find(run_id, identity_of(Path.cwd()))
+    if events:
+        facts = (event for _, event in service.events(row.run_id))
+        if as_json:
+            for event in facts:
+                click.echo(msgspec.json.encode(event))
+            return 0
+        for event, line in history(facts):
+            click.echo(readable(f"{event.at:%Y-%m-%d %H:%M:%S}  {line}"))
+        return 0
+    state = service.state(row.run_id)
+    if as_json:
+        click.echo(msgspec.json.encode(show_json(state, report=service.report_file(row.run_id))))
+        return 0
+    click.echo(readable(_shown(state, story, service.report_file(row.run_id), evidence=evidence, cost=cost)))
+    return 0
+
+
+def _shown(state: RunState, story: str | None, report: str | None, *, evidence: bool, cost: bool) -> str:
+    if story is not None and story not in state.going.stories:
+        raise UserError(f"Run {state.run_id} has no story {story}.", f"It has: {', '.join(state.going.stories)}.")
+    parts: list[str] = []
+    if story is not None:
+        parts.append("\n".join(story_lines(state, story)))
+    if evidence:
+        parts.append("\n".join(evidence_lines(state, story)))
+    if cost:
+        parts.append("\n".join(cost_lines(state)))
+    if not parts:
+        parts.append(f"run {state.run_id}\n{summary(state, datetime.now(UTC), report)}")
+    return "\n\n".join(parts)

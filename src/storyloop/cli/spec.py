@@ -1,0 +1,53 @@
+"""`spec`: look at a spec file before it runs, and get one back out of a run."""
+
+from pathlib import Path
+
+import click
+
+from storyloop.cli.here import identity_of
+from storyloop.core.spec import Spec
+from storyloop.core.spec_file import dump_spec
+from storyloop.core.spec_text import dump_markdown
+from storyloop.service import read_spec
+from storyloop.views.header import order_lines
+from storyloop.views.words import count
+from storyloop.wiring import make_service
+from storyloop.world.text import readable
+
+
+@click.group()
+def spec() -> None:
+    """Check a spec file, or export the one of a run."""
+
+
+@spec.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The spec as JSON, as a run would keep it.")
+def check(file: Path, as_json: bool) -> int:
+    """Say everything that is wrong with FILE, or how its stories would be taken."""
+    found = read_spec(file)
+    click.echo(dump_spec(found) if as_json else readable("\n".join(_checked(found))))
+    return 0
+
+
+@spec.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option("--format", "form", type=click.Choice(["json", "md"]), default="json", show_default=True)
+def export(run_id: str | None, form: str) -> int:
+    """Print the spec of a run, with what has passed marked as passed."""
+    service = make_service()
+    row = service.find(run_id, identity_of(Path.cwd()))
+    found = service.spec_of(row.run_id)
+    click.echo(dump_spec(found) if form == "json" else dump_markdown(found))
+    return 0
+
+
+def _checked(found: Spec) -> list[str]:
+    criteria = [criterion for story in found.user_stories for criterion in story.acceptance_criteria]
+    proven = sum(criterion.verify is not None for criterion in criteria)
+    return [
+        f"{found.title}: {count(len(found.user_stories), 'story')} on branch {found.branch_name}",
+        f"{count(len(criteria), 'criterion')}, {proven} with a command that proves it",
+        "",
+        *order_lines(found),
+    ]
