@@ -35,7 +35,9 @@ def make_repository(path: Path, files: Mapping[str, str | bytes], *, env: Mappin
     return commit_files(path, files, env=env)
 
 
-def commit_files(path: Path, files: Mapping[str, str | bytes], *, env: Mapping[str, str], message: str = "files") -> str:
+def commit_files(
+    path: Path, files: Mapping[str, str | bytes], *, env: Mapping[str, str], message: str = "files"
+) -> str:
     """Write the files and commit everything; the commit comes back."""
     for name, content in files.items():
         write_file(path / name, content)
@@ -57,6 +59,10 @@ def files_of(path: Path, tree: str, *, env: Mapping[str, str]) -> dict[str, byte
         about, name = entry.split("\t", 1)
         _, kind, identity = about.split(" ")
         command = ["git", "cat-file", kind, identity]
-        blob = subprocess.run(command, cwd=path, env=env, capture_output=True, check=True).stdout if kind == "blob" else b""
+        blob = (
+            subprocess.run(command, cwd=path, env=env, capture_output=True, check=True).stdout
+            if kind == "blob"
+            else b""
+        )
         files[name] = blob if kind == "blob" else identity.encode()
     return files

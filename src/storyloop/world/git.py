@@ -84,6 +84,7 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
     git_dir: str = ""  # empty: git discovers it from `cwd`; for the user's own checkout only
     work_tree: str = ""
     index: str = ""
+    excludes: str = ""  # a file of patterns to read instead of the user's own
     cwd: str = ""
     hold: int | None = None
 
@@ -92,6 +93,8 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
         argv = ["git", *_FLAGS]
         for setting in (*_SETTINGS, *_DURABLE):
             argv += ("-c", setting)
+        if self.excludes:
+            argv += ("-c", f"core.excludesFile={self.excludes}")
         if self.git_dir:
             argv.append(f"--git-dir={self.git_dir}")
         if self.work_tree:

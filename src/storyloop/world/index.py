@@ -15,6 +15,7 @@ for their helpers; their branches keep their commits, and their files are left o
 import os
 import re
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -88,12 +89,12 @@ def hand_over(at: Workplace) -> None:
 def restore_changed(at: Workplace, tree: str) -> tuple[Change, ...]:
     """Files of `tree` that were changed or deleted are as they were; which ones comes back."""
     hold_tree(at, tree)
-    status = _status(at)
-    if not status.changed:
+    changed = _ask_status(at).changed
+    if not changed:
         return ()
-    paths = b"".join(path + b"\0" for path in status.changed)
+    paths = b"".join(path + b"\0" for path in changed)
     _accessibly(at, "checkout-index", "-u", "-f", "-q", "-z", "--stdin", stdin=paths)
-    return tuple(Change(shown(path), kind) for path, kind in sorted(status.changed.items()))
+    return tuple(Change(shown(path), kind) for path, kind in sorted(changed.items()))
 
 
 def remove_created(at: Workplace, tree: str) -> tuple[str, ...]:
@@ -107,6 +108,33 @@ def remove_created(at: Workplace, tree: str) -> tuple[str, ...]:
         while above and _remove_if_empty(os.path.join(root, above)):
             above = os.path.dirname(above)
     return tuple(shown(path) for path in sorted(created))
+
+
+def ignore_created(at: Workplace, tree: str) -> tuple[str, ...]:
+    """Untracked files that `tree` has not are ignored from here on; a whole new directory is one path."""
+    hold_tree(at, tree)
+    created = sorted(_ask_status(at, untracked="normal").untracked)
+    if created:
+        excludes = at.own / "excludes"
+        before = excludes.read_bytes() if excludes.exists() else _users_excludes(at)
+        store(excludes, before + b"".join(b"/" + _as_pattern(path) + b"\n" for path in created))
+    return tuple(shown(path) for path in created)
+
+
+def _users_excludes(at: Workplace) -> bytes:
+    """The user's own global excludes: git reads one such file, and now it is ours."""
+    configured = at.git.ask("config", "--path", "core.excludesFile")
+    if configured.code == 0:
+        path = Path(os.fsdecode(configured.out.removesuffix(b"\n")))
+    else:
+        environ = at.git.environ
+        path = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", ""), ".config"), "git", "ignore")
+    return path.read_bytes() + b"\n" if path.is_file() else b""
+
+
+def _as_pattern(path: bytes) -> bytes:
+    # A pattern cannot hold a newline: there any character will do.
+    return re.sub(rb"([\\*?\[ ])", rb"\\\1", path).replace(b"\n", b"?")
 
 
 def check_out(at: Workplace, tree: str) -> None:
@@ -154,8 +182,15 @@ def _status(at: Workplace) -> _Status:
                 _open_up(at, path)
 
 
-def _ask_status(at: Workplace) -> _Status:
-    ask = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty")
+def _ask_status(at: Workplace, *, untracked: Literal["all", "normal"] = "all") -> _Status:
+    ask = (
+        "status",
+        "--porcelain=v2",
+        "-z",
+        f"--untracked-files={untracked}",
+        "--no-renames",
+        "--ignore-submodules=dirty",
+    )
     answer = at.git.ask(*ask, "--", ".", _NOT_OURS)
     if answer.code == 0 and _UNREAD.search(answer.err):
         make_accessible(at.root)
@@ -164,7 +199,7 @@ def _ask_status(at: Workplace) -> _Status:
         raise GitFailed(ask, answer.code, shown(answer.err))
     changed: dict[bytes, ChangeKind] = {}
     submodules: list[bytes] = []
-    untracked: list[bytes] = []
+    created: list[bytes] = []
     nested: list[bytes] = []
     for entry in answer.out.split(b"\0"):
         match entry[:1]:
@@ -178,10 +213,10 @@ def _ask_status(at: Workplace) -> _Status:
                 else:
                     changed[path] = ChangeKind.DELETED if worktree == b"D" else ChangeKind.MODIFIED
             case b"?":
-                (nested if _is_linked_worktree(at, entry[2:]) else untracked).append(entry[2:])
+                (nested if _is_linked_worktree(at, entry[2:]) else created).append(entry[2:])
             case _:
                 pass
-    return _Status(changed, tuple(submodules), tuple(untracked), tuple(nested))
+    return _Status(changed, tuple(submodules), tuple(created), tuple(nested))
 
 
 def _is_linked_worktree(at: Workplace, path: bytes) -> bool:

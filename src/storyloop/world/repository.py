@@ -7,12 +7,13 @@ after a crash finds itself.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Generator, Mapping, Sequence
 
 import msgspec
 
-from storyloop.core.errors import OperatorError, ProgrammerError
+from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
 from storyloop.ports import Author, Place, Snapshot
 from storyloop.world import guard, index, worktree
@@ -48,6 +49,21 @@ class GitRepository:
             opened = worktree.open_worktree(order, msgspec.structs.replace(self._git, hold=hold))
         self._opened[str(own)] = opened
         return opened.warnings
+
+    def require_worktree(self, place: Place) -> None:
+        ref = f"refs/heads/{place.branch}"
+        kept = f"Work that was not committed is kept by refs under refs/storyloop/{place.run_id}/."
+        if not self._git.has(ref):
+            raise UserError(
+                f"The run's branch {place.branch} was deleted.",
+                f"Make it again where it was (`git branch {place.branch} COMMIT`), then `storyloop resume`. {kept}",
+            )
+        if not os.path.lexists(place.worktree):
+            raise UserError(
+                f"The run's worktree {place.worktree} was deleted.",
+                f"Make it again (`git worktree add --force {place.worktree} {place.branch}`), "
+                f"then `storyloop resume`. {kept}",
+            )
 
     def tip(self, place: Place) -> str:
         with self._at(place) as at:
@@ -97,6 +113,10 @@ class GitRepository:
     def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
         with self._at(place) as at:
             return index.remove_created(at, tree)
+
+    def ignore_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
+        with self._at(place) as at:
+            return index.ignore_created(at, tree)
 
     def commit(self, place: Place, *, tree: str, parent: str, author: Author) -> str:
         with self._at(place) as at:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from storyloop.core.errors import UserError
+from storyloop.ports import BranchState, CheckedOut, Clashes, Exists, Free
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import Git, shown
 
@@ -39,31 +40,6 @@ class RepositoryFacts(msgspec.Struct, frozen=True, kw_only=True):
     default_branch: str | None  # a guess
     traits: frozenset[Trait]
     warnings: tuple[str, ...]
-
-
-class Free(msgspec.Struct, frozen=True):
-    """No such branch, and nothing in its way."""
-
-
-class Exists(msgspec.Struct, frozen=True):
-    """The branch exists and is checked out nowhere."""
-
-    commit: str
-
-
-class CheckedOut(msgspec.Struct, frozen=True):
-    """The branch exists and is checked out."""
-
-    path: str
-
-
-class Clashes(msgspec.Struct, frozen=True):
-    """A branch is in the way: git cannot have `a` and `a/b`."""
-
-    other: str
-
-
-BranchState = Free | Exists | CheckedOut | Clashes
 
 
 def discover(cwd: str | Path, environ: Mapping[str, str]) -> RepositoryFacts:

@@ -6,6 +6,7 @@
     intent.json     opening has begun: what stands there now is ours, and may be begun again
     index           the index that we use; the worktree's own belongs to the agent
     index.tree      the tree that the index holds; there only while it does
+    excludes        what git ignores in this worktree alone, besides what the user's own excludes say
     guard.json      git's own files as they were before an agent started
     findings.json   what was undone, with the label under which it was reported, so that a repetition says the same
     aside/          what was moved out of the way, numbered; nothing is ever deleted from it

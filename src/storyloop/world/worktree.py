@@ -16,11 +16,11 @@ from typing import assert_never
 import msgspec
 
 from storyloop.core.errors import OperatorError, StoryloopError, UserError
-from storyloop.ports import Place
+from storyloop.ports import CheckedOut, Clashes, Exists, Free, Place
 from storyloop.world import guard, index
 from storyloop.world.files import PRIVATE, place_private
 from storyloop.world.git import IDENTITY, Git, GitFailed
-from storyloop.world.survey import CheckedOut, Clashes, Exists, Free, branch_state
+from storyloop.world.survey import branch_state
 from storyloop.world.workplace import Opened, Workplace, copy_index, make_accessible, own_directory, store
 
 
@@ -49,7 +49,13 @@ def read_opened(own: Path) -> Opened | None:
 def workplace(place: Place, opened: Opened, repository: Git) -> Workplace:
     """The worktree as git is to see it, through our index; `repository` carries the lock."""
     own = own_directory(place)
-    git = msgspec.structs.replace(repository, git_dir=opened.admin, work_tree=place.worktree, index=str(own / "index"))
+    git = msgspec.structs.replace(
+        repository,
+        git_dir=opened.admin,
+        work_tree=place.worktree,
+        index=str(own / "index"),
+        excludes=str(own / "excludes") if (own / "excludes").exists() else "",
+    )
     return Workplace(place=place, own=own, opened=opened, repository=repository, git=git)
 
 
@@ -95,7 +101,7 @@ def close_worktree(place: Place, opened: Opened) -> None:
             shutil.move(modules, aside)
     _remove(Path(place.worktree))
     _remove(Path(opened.admin))
-    for name in ("opened.json", "intent.json", "guard.json", "index.tree", "index"):
+    for name in ("opened.json", "intent.json", "guard.json", "index.tree", "index", "excludes"):
         (own / name).unlink(missing_ok=True)
 
 

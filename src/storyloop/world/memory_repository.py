@@ -1,0 +1,287 @@
+"""A repository in memory: the same port without a process or a file, for thousands of journeys.
+
+Objects and refs are dictionaries, a worktree is one of path to bytes (a path that is not UTF-8 as `os.fsdecode`
+gives it). A crash is a journey's, not the world's: the object lives on, and every method may be called again.
+`files` is what scripted agents and checks edit; `commit_as_agent`, `switch_branch` and `break_git_file` are what an
+agent may do to git.
+
+The untidy part: there are no modes, links or settings, and of ignore rules only plain names and globs, one on a
+line of the root's `.gitignore`.
+"""
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from storyloop.core.errors import OperatorError, ProgrammerError, UserError
+from storyloop.core.facts import Change, ChangeKind, Finding, Pin
+from storyloop.ports import Author, Place, Snapshot
+from storyloop.world.files import PRIVATE
+from storyloop.world.git import shown
+
+_Files = dict[str, bytes]
+
+
+class _Commit(msgspec.Struct, frozen=True, kw_only=True):
+    tree: str
+    parent: str | None
+    message: str
+    at: str
+
+
+class _Worktree(msgspec.Struct, kw_only=True):  # not frozen: it is a piece of the world
+    place: Place
+    files: _Files
+    tracked: set[str]
+    warnings: tuple[str, ...]
+    head: str  # the branch that is checked out
+    git_file: bool = True
+    ignored: list[str] = []
+    reported: dict[str, tuple[Finding, ...]] = {}
+
+
+class MemoryRepository:
+    """The `Repository` port over dictionaries. `checkout` holds the user's ignored files, for `copy`."""
+
+    def __init__(self, files: Mapping[str, bytes], *, identity: str = "/memory/repository/.git") -> None:
+        self._trees: dict[str, _Files] = {}
+        self._commits: dict[str, _Commit] = {}
+        self._worktrees: dict[str, _Worktree] = {}
+        self.checkout: _Files = {}
+        self.refs: dict[str, str] = {}
+        self.identity = identity
+        self.base = self._make_commit(self._make_tree(dict(files)), parent=None, message="base", at="")
+        self.refs["refs/heads/main"] = self.base
+
+    # --- the world around the port --------------------------------------------------------------------
+
+    def files(self, worktree: str) -> _Files:
+        """The files of a worktree, to look at and to change."""
+        return self._worktrees[worktree].files
+
+    def commit_as_agent(self, worktree: str, message: str) -> str:
+        """Commit everything onto whatever branch is checked out, as an agent does that was told not to."""
+        seat = self._worktrees[worktree]
+        ref = f"refs/heads/{seat.head}"
+        tree = self._make_tree(self._kept_files(seat))
+        self.refs[ref] = self._make_commit(tree, parent=self.refs[ref], message=message, at="")
+        return self.refs[ref]
+
+    def switch_branch(self, worktree: str, branch: str) -> None:
+        """Check out a new branch, or another one, with the files as they are."""
+        seat = self._worktrees[worktree]
+        self.refs.setdefault(f"refs/heads/{branch}", self.refs[f"refs/heads/{seat.head}"])
+        seat.head = branch
+
+    def break_git_file(self, worktree: str) -> None:
+        """Delete the worktree's `.git`."""
+        self._worktrees[worktree].git_file = False
+
+    def tree_files(self, tree: str) -> _Files:
+        """The files of a tree."""
+        return dict(self._trees[tree])
+
+    def describe(self, commit: str) -> tuple[str, str | None, str]:
+        """Tree, parent and message of a commit."""
+        found = self._commits[commit]
+        return found.tree, found.parent, found.message
+
+    def dump(self) -> dict[str, list[tuple[str, _Files]]]:
+        """Every branch with its commits, newest first: message and files. Equal dumps are equal outcomes."""
+        return {
+            ref.removeprefix("refs/heads/"): self._history(ref) for ref in self.refs if ref.startswith("refs/heads/")
+        }
+
+    def _history(self, ref: str) -> list[tuple[str, _Files]]:
+        history: list[tuple[str, _Files]] = []
+        at: str | None = self.refs[ref]
+        while at is not None:
+            commit = self._commits[at]
+            history.append((commit.message, self._trees[commit.tree]))
+            at = commit.parent
+        return history
+
+    # --- the port -------------------------------------------------------------------------------------
+
+    def open_worktree(self, place: Place, *, base: str, reuse_branch: bool, copy: Sequence[str]) -> tuple[str, ...]:
+        if place.worktree in self._worktrees:
+            return self._worktrees[place.worktree].warnings
+        ref = f"refs/heads/{place.branch}"
+        if ref in self.refs and not reuse_branch:
+            raise UserError(f"The branch {place.branch} exists already.", "Name another one, or give --reuse-branch.")
+        if any(seat.head == place.branch for seat in self._worktrees.values()):
+            raise UserError(f"The branch {place.branch} is checked out.", "Name another branch.")
+        files = self.tree_files(self.tree_of(self.refs.setdefault(ref, base)))
+        seat = _Worktree(place=place, files=files, tracked=set(files), warnings=(), head=place.branch)
+        absent = [name for name in copy if name not in self.checkout]
+        loud = [name for name in copy if name in self.checkout and not self._is_ignored(seat, name)]
+        seat.files.update({name: self.checkout[name] for name in copy if name not in {*absent, *loud}})
+        seat.warnings = (
+            *(f"`{name}` was not copied: it is not in the checkout." for name in absent),
+            *(f"`{name}` was not copied: git does not ignore it, so it would be committed." for name in loud),
+        )
+        self._worktrees[place.worktree] = seat
+        return seat.warnings
+
+    def require_worktree(self, place: Place) -> None:
+        if place.worktree not in self._worktrees or f"refs/heads/{place.branch}" not in self.refs:
+            raise UserError(f"The run's worktree {place.worktree} or its branch was deleted.", "Start a new run.")
+
+    def tip(self, place: Place) -> str:
+        return self.refs[f"refs/heads/{place.branch}"]
+
+    def tree_of(self, commit: str) -> str:
+        return self._commits[commit].tree
+
+    def guard(self, place: Place) -> None:
+        self._seat(place)
+
+    def settle(self, place: Place, *, expected_tip: str, label: str) -> Snapshot:
+        seat, ref = self._seat(place), f"refs/heads/{place.branch}"
+        found: list[Finding] = []
+        if not seat.git_file:
+            seat.git_file = True
+            found.append(Finding("git-file", "The worktree's .git was deleted, and is put back."))
+        if seat.head != place.branch:
+            found.append(Finding("switched-branch", f"HEAD was switched to `{seat.head}`."))
+            seat.head = place.branch
+        if self.refs[ref] != expected_tip:
+            pinned = f"refs/storyloop/{place.run_id}/{label}/agent-commits/{self.refs[ref][:12]}"
+            self.refs[pinned], self.refs[ref] = self.refs[ref], expected_tip
+            found.append(Finding("agent-commit", f"The branch {place.branch} was moved; {pinned} keeps it."))
+        # As with real git, what was found is said again when the same label asks again.
+        seat.reported = {**seat.reported, label: (*seat.reported.get(label, ()), *found)}
+        return Snapshot(tree=self.snapshot(place), findings=seat.reported[label])
+
+    def snapshot(self, place: Place) -> str:
+        seat = self._seat(place)
+        files = self._kept_files(seat)
+        seat.tracked = set(files)
+        return self._make_tree(files)
+
+    def pin(self, place: Place, *, tree: str, label: str, author: Author) -> Pin:
+        commit = self._commit_of(tree, parent=self.tip(place), author=author)
+        number = 1
+        while True:
+            ref = f"refs/storyloop/{place.run_id}/{label}/" + ("files" if number == 1 else f"files-{number}")
+            kept = self.refs.setdefault(ref, commit)
+            if self.tree_of(kept) == tree:
+                return Pin(tree=tree, commit=kept, ref=ref)
+            number += 1
+
+    def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
+        files, wanted = self._seat(place).files, self._trees[tree]
+        changes = tuple(
+            Change(_shown(path), ChangeKind.MODIFIED if path in files else ChangeKind.DELETED)
+            for path in sorted(wanted, key=os.fsencode)
+            if files.get(path) != wanted[path]
+        )
+        self._seat(place).tracked = set(wanted)
+        files.update(wanted)
+        return changes
+
+    def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
+        created = self._created(place, tree)
+        for path in created:
+            del self._seat(place).files[path]
+        return tuple(map(_shown, created))
+
+    def ignore_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
+        wanted = self._trees[tree]
+        ignored: set[str] = set()
+        for path in self._created(place, tree):
+            # The highest directory that holds nothing of the tree, else the file itself.
+            parts = path.split("/")
+            above = ["/".join(parts[:count]) + "/" for count in range(1, len(parts))]
+            new = (folder for folder in above if not any(kept.startswith(folder) for kept in wanted))
+            ignored.add(next(new, path))
+        paths = sorted(ignored, key=os.fsencode)
+        seat = self._seat(place)
+        seat.ignored = [*seat.ignored, *paths]
+        return tuple(map(_shown, paths))
+
+    def commit(self, place: Place, *, tree: str, parent: str, author: Author) -> str:
+        commit, ref = self._commit_of(tree, parent=parent, author=author), f"refs/heads/{place.branch}"
+        if self.refs[ref] not in (parent, commit):
+            raise OperatorError(
+                f"The branch {place.branch} was moved.", f"The work is kept as {commit}.", "Put it back."
+            )
+        self.refs[ref] = commit
+        self._seat(place).tracked = set(self._trees[tree])
+        return commit
+
+    def reset(self, place: Place, *, commit: str) -> None:
+        tree = self.tree_of(commit)
+        self.undo_changes(place, tree=tree)
+        self.remove_creations(place, tree=tree)
+        self.refs[f"refs/heads/{place.branch}"] = commit
+
+    def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
+        old, new = self._trees[old_tree], self._trees[new_tree]
+        return tuple(
+            Change(_shown(path), _kind(path in old, path in new), _lines(new.get(path)))
+            for path in sorted(old.keys() | new.keys(), key=os.fsencode)
+            if old.get(path) != new.get(path)
+        )
+
+    def close_worktree(self, place: Place) -> None:
+        self._worktrees.pop(place.worktree, None)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _seat(self, place: Place) -> _Worktree:
+        if place.worktree not in self._worktrees:
+            raise ProgrammerError(f"The worktree {place.worktree} was never opened.")
+        return self._worktrees[place.worktree]
+
+    def _created(self, place: Place, tree: str) -> list[str]:
+        seat = self._seat(place)
+        seat.tracked = set(self._trees[tree])
+        return sorted(self._kept_files(seat).keys() - seat.tracked, key=os.fsencode)
+
+    def _kept_files(self, seat: _Worktree) -> _Files:
+        return {p: data for p, data in seat.files.items() if p in seat.tracked or not self._is_ignored(seat, p)}
+
+    def _is_ignored(self, seat: _Worktree, path: str) -> bool:
+        if path.startswith(f"{PRIVATE}/"):
+            return True
+        if any(path == rule or (rule.endswith("/") and path.startswith(rule)) for rule in seat.ignored):
+            return True
+        rules = [rule.strip("/") for rule in os.fsdecode(seat.files.get(".gitignore", b"")).split() if rule[0] != "#"]
+        return any(fnmatch.fnmatch(part, rule) for part in path.split("/") for rule in rules)
+
+    def _commit_of(self, tree: str, *, parent: str, author: Author) -> str:
+        return self._make_commit(tree, parent=parent, message=author.message, at=author.at.isoformat())
+
+    def _make_commit(self, tree: str, *, parent: str | None, message: str, at: str) -> str:
+        name = _digest("commit", tree, parent, message, at)
+        self._commits[name] = _Commit(tree=tree, parent=parent, message=message, at=at)
+        return name
+
+    def _make_tree(self, files: _Files) -> str:
+        name = _digest("tree", *sorted(files.items()))
+        self._trees.setdefault(name, dict(files))
+        return name
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha1(repr(parts).encode(), usedforsecurity=False).hexdigest()
+
+
+def _shown(path: str) -> str:
+    return shown(os.fsencode(path))
+
+
+def _kind(was: bool, is_now: bool) -> ChangeKind:
+    if was and is_now:
+        return ChangeKind.MODIFIED
+    return ChangeKind.CREATED if is_now else ChangeKind.DELETED
+
+
+def _lines(content: bytes | None) -> int | None:
+    if content is None or b"\0" in content:
+        return None
+    return content.count(b"\n") + (not content.endswith(b"\n") and content != b"")

@@ -1,0 +1,523 @@
+"""The Repository port: what the engine may rely on, kept by real git and by the repository in memory."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from gitkit import files_of, git, isolated, make_repository, write_file
+
+from storyloop.core.errors import OperatorError, UserError
+from storyloop.core.facts import Change, ChangeKind
+from storyloop.ports import Author, Place, Repository
+from storyloop.world.memory_repository import MemoryRepository
+from storyloop.world.repository import GitRepository
+
+BASE = {"kept.txt": b"kept\n", "src/old.py": b"1\n2\n", ".gitignore": b"*.log\nbuild\n.env\n"}
+AUTHOR = Author(message="A story\n\nStoryloop-Run: r1\n", at=datetime(2025, 6, 1, 12, 0, tzinfo=UTC))
+
+
+class World(Protocol):
+    """What a test does to the world around the port."""
+
+    repository: Repository
+    base: str
+
+    def write(self, place: Place, path: str, content: bytes) -> None: ...
+    def delete(self, place: Place, path: str) -> None: ...
+    def files(self, place: Place) -> dict[str, bytes]: ...
+    def tree(self, tree: str) -> dict[str, bytes]: ...
+    def ref(self, name: str) -> str | None: ...
+    def describe(self, commit: str) -> tuple[str, str | None, str]: ...
+    def commit_as_agent(self, place: Place) -> str: ...
+    def switch_branch(self, place: Place, branch: str) -> None: ...
+    def break_git_file(self, place: Place) -> None: ...
+    def write_to_checkout(self, path: str, content: bytes) -> None: ...
+
+
+class RealWorld:
+    def __init__(self, tmp_path: Path) -> None:
+        self._env = isolated(tmp_path / "home")
+        self._checkout = tmp_path / "repo"
+        self.base = make_repository(self._checkout, BASE, env=self._env)
+        self.repository = GitRepository(
+            identity=str(self._checkout / ".git"), checkout=str(self._checkout), environ=self._env
+        )
+
+    def write(self, place: Place, path: str, content: bytes) -> None:
+        write_file(Path(place.worktree, path), content)
+
+    def delete(self, place: Place, path: str) -> None:
+        Path(place.worktree, path).unlink()
+
+    def files(self, place: Place) -> dict[str, bytes]:
+        root = Path(place.worktree)
+        found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+        return {str(path): (root / path).read_bytes() for path in found if path.parts[0] not in (".git", ".storyloop")}
+
+    def tree(self, tree: str) -> dict[str, bytes]:
+        return files_of(self._checkout, tree, env=self._env)
+
+    def ref(self, name: str) -> str | None:
+        return git(self._checkout, "for-each-ref", "--format=%(objectname)", name, env=self._env) or None
+
+    def describe(self, commit: str) -> tuple[str, str | None, str]:
+        text = git(self._checkout, "show", "--no-patch", "--format=%T%x00%P%x00%B%x00", commit, env=self._env)
+        tree, parent, message, _ = text.split("\0")
+        return tree, parent or None, message
+
+    def commit_as_agent(self, place: Place) -> str:
+        root = Path(place.worktree)
+        git(root, "add", "--all", env=self._env)
+        git(root, "commit", "--quiet", "--message", "by the agent", env=self._env)
+        return git(root, "rev-parse", "HEAD", env=self._env)
+
+    def switch_branch(self, place: Place, branch: str) -> None:
+        git(Path(place.worktree), "switch", "--quiet", "--create", branch, env=self._env)
+
+    def break_git_file(self, place: Place) -> None:
+        Path(place.worktree, ".git").unlink()
+
+    def write_to_checkout(self, path: str, content: bytes) -> None:
+        write_file(self._checkout / path, content)
+
+
+class WorldInMemory:
+    def __init__(self) -> None:
+        self.repository = MemoryRepository(BASE)
+        self.base = self.repository.base
+
+    def write(self, place: Place, path: str, content: bytes) -> None:
+        self.repository.files(place.worktree)[path] = content
+
+    def delete(self, place: Place, path: str) -> None:
+        del self.repository.files(place.worktree)[path]
+
+    def files(self, place: Place) -> dict[str, bytes]:
+        return {
+            path: content
+            for path, content in self.repository.files(place.worktree).items()
+            if not path.startswith(".storyloop/")
+        }
+
+    def tree(self, tree: str) -> dict[str, bytes]:
+        return self.repository.tree_files(tree)
+
+    def ref(self, name: str) -> str | None:
+        return self.repository.refs.get(name)
+
+    def describe(self, commit: str) -> tuple[str, str | None, str]:
+        return self.repository.describe(commit)
+
+    def commit_as_agent(self, place: Place) -> str:
+        return self.repository.commit_as_agent(place.worktree, "by the agent")
+
+    def switch_branch(self, place: Place, branch: str) -> None:
+        self.repository.switch_branch(place.worktree, branch)
+
+    def break_git_file(self, place: Place) -> None:
+        self.repository.break_git_file(place.worktree)
+
+    def write_to_checkout(self, path: str, content: bytes) -> None:
+        self.repository.checkout[path] = content
+
+
+@pytest.fixture(params=["git", "memory"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return RealWorld(tmp_path) if request.param == "git" else WorldInMemory()
+
+
+@pytest.fixture
+def repository(world: World) -> Repository:
+    return world.repository
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Place:
+    return Place(run_id="r1", worktree=str(tmp_path / "wt"), branch="feature/x", run_dir=str(tmp_path / "run"))
+
+
+@pytest.fixture
+def place(world: World, closed: Place) -> Place:
+    opened(world, closed)
+    return closed
+
+
+def opened(world: World, place: Place, *, reuse_branch: bool = False, copy: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return world.repository.open_worktree(place, base=world.base, reuse_branch=reuse_branch, copy=copy)
+
+
+def settled(repository: Repository, place: Place, world: World, label: str = "call"):
+    return repository.settle(place, expected_tip=world.base, label=label)
+
+
+# --- opening and closing ------------------------------------------------------------------------------
+
+
+def test_a_worktree_begins_with_the_files_of_its_base(world, repository, place):
+    """Branch, files and tree are those of the base commit."""
+    assert repository.tip(place) == world.base
+    assert world.files(place) == BASE
+    assert repository.snapshot(place) == repository.tree_of(world.base)
+
+
+def test_opening_again_changes_nothing(world, repository, place):
+    """A repetition after a crash finds the worktree as it is, work included."""
+    world.write(place, "new.txt", b"new\n")
+    assert opened(world, place) == ()
+    assert world.files(place) == {**BASE, "new.txt": b"new\n"}
+
+
+def test_an_existing_branch_is_refused(world, repository, place, closed, tmp_path):
+    """A branch that is there already belongs to somebody, unless he says that it may be used."""
+    repository.close_worktree(place)
+    with pytest.raises(UserError, match="feature/x exists already"):
+        opened(
+            world, Place(run_id="r2", worktree=str(tmp_path / "2"), branch="feature/x", run_dir=str(tmp_path / "r2"))
+        )
+
+
+def test_a_reused_branch_keeps_its_tip(world, repository, place, tmp_path):
+    """Reusing a branch goes on from what it has."""
+    world.write(place, "new.txt", b"new\n")
+    tip = repository.commit(place, tree=repository.snapshot(place), parent=world.base, author=AUTHOR)
+    repository.close_worktree(place)
+    again = Place(run_id="r2", worktree=str(tmp_path / "2"), branch="feature/x", run_dir=str(tmp_path / "r2"))
+    opened(world, again, reuse_branch=True)
+    assert repository.tip(again) == tip
+    assert world.files(again) == {**BASE, "new.txt": b"new\n"}
+
+
+def test_a_branch_that_another_run_has_checked_out_is_refused(world, place, tmp_path):
+    """Two worktrees never share a branch."""
+    other = Place(run_id="r2", worktree=str(tmp_path / "2"), branch="feature/x", run_dir=str(tmp_path / "r2"))
+    with pytest.raises(UserError, match="checked out"):
+        opened(world, other, reuse_branch=True)
+
+
+def test_ignored_files_are_brought_along_and_nothing_else(world, repository, closed):
+    """What would be committed, or is not there, is left and said."""
+    world.write_to_checkout(".env", b"SECRET=1\n")
+    world.write_to_checkout("notes.txt", b"mine\n")
+    warnings = opened(world, closed, copy=(".env", "notes.txt", "absent.env"))
+    assert world.files(closed) == {**BASE, ".env": b"SECRET=1\n"}
+    assert repository.snapshot(closed) == repository.tree_of(world.base)
+    assert [warning.split(":")[0] for warning in sorted(warnings)] == [
+        "`absent.env` was not copied", "`notes.txt` was not copied",
+    ]  # fmt: skip
+
+
+def test_closing_keeps_branch_and_pins(world, repository, place):
+    """The worktree goes, what it came to stays; a second closing finds nothing to do."""
+    world.write(place, "new.txt", b"new\n")
+    pin = repository.pin(place, tree=repository.snapshot(place), label="story/1", author=AUTHOR)
+    repository.close_worktree(place)
+    repository.close_worktree(place)
+    assert world.ref("refs/heads/feature/x") == world.base
+    assert world.ref(pin.ref) == pin.commit
+
+
+def test_a_worktree_that_is_there_is_not_missed(repository, place):
+    """Going on with a run whose worktree stands raises nothing."""
+    repository.require_worktree(place)
+
+
+def test_a_worktree_that_was_closed_is_missed(repository, place):
+    """Going on with a run whose worktree was taken away is the user's business."""
+    repository.close_worktree(place)
+    with pytest.raises(UserError, match="was deleted"):
+        repository.require_worktree(place)
+
+
+# --- trees --------------------------------------------------------------------------------------------
+
+
+def test_a_tree_holds_created_changed_and_deleted_files_and_nothing_ignored(world, repository, place):
+    """Untracked files count, ignored ones and our own directory do not."""
+    world.write(place, "new dir/new.txt", b"new\n")
+    world.write(place, "src/old.py", b"3\n")
+    world.write(place, "debug.log", b"noise\n")
+    world.write(place, "build/out.o", b"\0")
+    world.write(place, ".storyloop/artifact.xml", b"<x/>")
+    world.delete(place, "kept.txt")
+    tree = repository.snapshot(place)
+    assert world.tree(tree) == {
+        ".gitignore": BASE[".gitignore"], "new dir/new.txt": b"new\n", "src/old.py": b"3\n"
+    }  # fmt: skip
+
+
+def test_the_same_files_are_the_same_tree(world, repository, place):
+    """A tree tells files, not their history."""
+    before = repository.snapshot(place)
+    world.write(place, "src/old.py", b"3\n4\n")
+    changed = repository.snapshot(place)
+    world.write(place, "src/old.py", BASE["src/old.py"])
+    assert changed != before
+    assert repository.snapshot(place) == before
+
+
+def test_a_change_of_the_same_size_right_after_is_seen(world, repository, place):
+    """A file's time and size are no proof that it is the same: git's racy edits are caught."""
+    trees = set()
+    for number in range(20):
+        world.write(place, "src/old.py", b"%d\n" % (number + 10))
+        trees.add(repository.snapshot(place))
+    assert len(trees) == 20
+
+
+def test_changes_name_kind_and_lines(world, repository, place):
+    """Lines are those of the file now; deleted and binary files have none; a rename is two changes."""
+    world.write(place, "src/old.py", b"1\n2\n3\nno newline at the end")
+    world.write(place, "moved.txt", BASE["kept.txt"])
+    world.delete(place, "kept.txt")
+    world.write(place, "image.png", b"\x89PNG\0\1")
+    world.write(place, "empty", b"")
+    assert repository.changes(repository.tree_of(world.base), repository.snapshot(place)) == (
+        Change("empty", ChangeKind.CREATED, 0),
+        Change("image.png", ChangeKind.CREATED, None),
+        Change("kept.txt", ChangeKind.DELETED, None),
+        Change("moved.txt", ChangeKind.CREATED, 1),
+        Change("src/old.py", ChangeKind.MODIFIED, 4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"caf\xe9.txt", '"caf\\351.txt"'),
+        ("café ☕.txt".encode(), "café ☕.txt"),
+        (b"-rf", "-rf"),
+        (b"two\nlines", "two\nlines"),
+        (b" spaces ", " spaces "),
+        (b'"quoted"', '"\\"quoted\\""'),
+        (b"\xff\xfe\t\\x", '"\\377\\376\\t\\\\x"'),
+        (b":(glob)**", ":(glob)**"),
+        (b"*", "*"),
+    ],
+)
+def test_any_file_name_is_kept_and_shown(world, repository, place, name, shown):
+    """Names are bytes; what is no text is shown as git quotes it."""
+    path = os.fsdecode(name)
+    world.write(place, path, b"content\n")
+    tree = repository.snapshot(place)
+    assert world.tree(tree) == {**BASE, path: b"content\n"}
+    assert repository.changes(repository.tree_of(world.base), tree) == (Change(shown, ChangeKind.CREATED, 1),)
+    assert repository.remove_creations(place, tree=repository.tree_of(world.base)) == (shown,)
+    assert world.files(place) == BASE
+
+
+# --- after an agent -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_found_where_nothing_was_done_to_git(world, repository, place):
+    """Ordinary work is no finding."""
+    repository.guard(place)
+    world.write(place, "new.txt", b"new\n")
+    found = settled(repository, place, world)
+    assert found.findings == ()
+    assert world.tree(found.tree) == {**BASE, "new.txt": b"new\n"}
+
+
+def test_commits_of_an_agent_are_kept_and_taken_back(world, repository, place):
+    """Its commits have a ref, the branch is where it was, the files are as the agent left them."""
+    repository.guard(place)
+    world.write(place, "new.txt", b"new\n")
+    commit = world.commit_as_agent(place)
+    world.write(place, "after.txt", b"after\n")
+    found = settled(repository, place, world)
+    assert [finding.what for finding in found.findings] == ["agent-commit"]
+    assert repository.tip(place) == world.base
+    assert world.ref(f"refs/storyloop/r1/call/agent-commits/{commit[:12]}") == commit
+    assert world.tree(found.tree) == {**BASE, "new.txt": b"new\n", "after.txt": b"after\n"}
+
+
+def test_settling_again_says_the_same(world, repository, place):
+    """A crash between settling and its event loses no finding."""
+    repository.guard(place)
+    world.write(place, "new.txt", b"new\n")
+    world.commit_as_agent(place)
+    assert settled(repository, place, world) == settled(repository, place, world)
+    assert settled(repository, place, world, label="next").findings == ()
+
+
+def test_a_switched_branch_is_put_back_with_its_commits_where_they_are(world, repository, place):
+    """Commits on another branch stay on that branch."""
+    repository.guard(place)
+    world.switch_branch(place, "elsewhere")
+    world.write(place, "new.txt", b"new\n")
+    commit = world.commit_as_agent(place)
+    found = settled(repository, place, world)
+    assert [finding.what for finding in found.findings] == ["switched-branch"]
+    assert (repository.tip(place), world.ref("refs/heads/elsewhere")) == (world.base, commit)
+    assert world.tree(found.tree) == {**BASE, "new.txt": b"new\n"}
+
+
+def test_a_missing_git_file_is_put_back(world, repository, place):
+    """An agent that deletes `.git` loses nothing, and is told of."""
+    repository.guard(place)
+    world.write(place, "new.txt", b"new\n")
+    world.break_git_file(place)
+    found = settled(repository, place, world)
+    assert [finding.what for finding in found.findings] == ["git-file"]
+    assert world.tree(found.tree) == {**BASE, "new.txt": b"new\n"}
+    assert settled(repository, place, world, label="next").findings == ()
+
+
+# --- pins and commits ---------------------------------------------------------------------------------
+
+
+def test_a_pin_keeps_a_tree_through_a_reset(world, repository, place):
+    """What was pinned can be found when the worktree has long gone on."""
+    world.write(place, "new.txt", b"new\n")
+    tree = repository.snapshot(place)
+    pin = repository.pin(place, tree=tree, label="US-001/1", author=AUTHOR)
+    repository.reset(place, commit=world.base)
+    assert pin.ref.startswith("refs/storyloop/r1/US-001/1")
+    assert world.ref(pin.ref) == pin.commit
+    assert world.describe(pin.commit) == (tree, world.base, AUTHOR.message)
+
+
+def test_pinning_again_is_the_same_pin(world, repository, place):
+    """The same label and tree are one pin, also a moment later."""
+    tree = repository.snapshot(place)
+    first = repository.pin(place, tree=tree, label="US-001/1", author=AUTHOR)
+    later = Author(message=AUTHOR.message, at=datetime(2025, 6, 2, tzinfo=UTC))
+    assert repository.pin(place, tree=tree, label="US-001/1", author=AUTHOR) == first
+    assert repository.pin(place, tree=tree, label="US-001/1", author=later) == first
+
+
+def test_a_label_pinned_with_other_files_loses_neither(world, repository, place):
+    """Files that changed between a crash and its repetition are kept beside the first ones."""
+    first = repository.pin(place, tree=repository.snapshot(place), label="US-001/1", author=AUTHOR)
+    world.write(place, "new.txt", b"new\n")
+    second = repository.pin(place, tree=repository.snapshot(place), label="US-001/1", author=AUTHOR)
+    assert second.ref != first.ref
+    assert (world.ref(first.ref), world.ref(second.ref)) == (first.commit, second.commit)
+
+
+def test_labels_may_be_nested(world, repository, place):
+    """`a` and `a/b` are both good labels, though git cannot have refs of those names."""
+    tree = repository.snapshot(place)
+    pins = [repository.pin(place, tree=tree, label=label, author=AUTHOR) for label in ("a", "a/b", "a/b/c")]
+    assert [world.ref(pin.ref) for pin in pins] == [pin.commit for pin in pins]
+
+
+def test_a_commit_holds_exactly_the_tree_it_was_given(world, repository, place):
+    """Files that changed after the proof are not committed, and not lost."""
+    world.write(place, "new.txt", b"proven\n")
+    proven = repository.snapshot(place)
+    world.write(place, "new.txt", b"changed since\n")
+    commit = repository.commit(place, tree=proven, parent=world.base, author=AUTHOR)
+    assert repository.tip(place) == commit
+    assert world.describe(commit) == (proven, world.base, AUTHOR.message)
+    assert world.tree(repository.snapshot(place)) == {**BASE, "new.txt": b"changed since\n"}
+
+
+def test_a_commit_made_twice_is_one_commit(world, repository, place):
+    """The repetition after a crash finds its own commit."""
+    world.write(place, "new.txt", b"new\n")
+    tree = repository.snapshot(place)
+    first = repository.commit(place, tree=tree, parent=world.base, author=AUTHOR)
+    assert repository.commit(place, tree=tree, parent=world.base, author=AUTHOR) == first
+    assert repository.tip(place) == first
+
+
+def test_a_branch_that_somebody_moved_is_not_committed_to(world, repository, place):
+    """Compare-and-set: a commit never covers another one."""
+    world.write(place, "new.txt", b"new\n")
+    tree = repository.snapshot(place)
+    moved = repository.commit(place, tree=tree, parent=world.base, author=AUTHOR)
+    other = Author(message="Another\n", at=AUTHOR.at)
+    with pytest.raises(OperatorError, match="was moved"):
+        repository.commit(place, tree=tree, parent=world.base, author=other)
+    assert repository.tip(place) == moved
+
+
+def test_after_a_commit_the_worktree_is_clean(world, repository, place):
+    """The next story starts where the last one ended."""
+    world.write(place, "new.txt", b"new\n")
+    tree = repository.snapshot(place)
+    commit = repository.commit(place, tree=tree, parent=world.base, author=AUTHOR)
+    assert repository.settle(place, expected_tip=commit, label="next").tree == repository.tree_of(commit) == tree
+
+
+# --- undoing ------------------------------------------------------------------------------------------
+
+
+def test_a_reset_leaves_the_commit_and_what_is_ignored(world, repository, place):
+    """Changed files come back, new ones go, ignored ones and our own stay."""
+    world.write(place, "src/old.py", b"3\n")
+    world.write(place, "new/dir/new.txt", b"new\n")
+    world.write(place, "debug.log", b"noise\n")
+    world.write(place, "build/out.o", b"\0")
+    world.write(place, ".storyloop/handover.md", b"ours\n")
+    world.delete(place, "kept.txt")
+    repository.snapshot(place)
+    repository.reset(place, commit=world.base)
+    assert world.files(place) == {**BASE, "debug.log": b"noise\n", "build/out.o": b"\0"}
+    assert repository.snapshot(place) == repository.tree_of(world.base)
+    assert repository.tip(place) == world.base
+
+
+def test_a_reset_moves_the_branch_back(world, repository, place):
+    """Reset takes branch and files to the commit it is given."""
+    world.write(place, "new.txt", b"new\n")
+    repository.commit(place, tree=repository.snapshot(place), parent=world.base, author=AUTHOR)
+    repository.reset(place, commit=world.base)
+    assert repository.tip(place) == world.base
+    assert world.files(place) == BASE
+
+
+def test_what_a_check_changed_is_undone_and_its_creations_left(world, repository, place):
+    """A check's changes to files of the tree are told and undone; new files stay for the next check."""
+    world.write(place, "work.py", b"work\n")
+    tree = repository.snapshot(place)
+    world.write(place, "work.py", b"formatted\n")
+    world.delete(place, "kept.txt")
+    world.write(place, "coverage.xml", b"<coverage/>")
+    assert repository.undo_changes(place, tree=tree) == (
+        Change("kept.txt", ChangeKind.DELETED), Change("work.py", ChangeKind.MODIFIED),
+    )  # fmt: skip
+    assert world.files(place) == {**BASE, "work.py": b"work\n", "coverage.xml": b"<coverage/>"}
+    assert repository.remove_creations(place, tree=tree) == ("coverage.xml",)
+    assert repository.snapshot(place) == tree
+
+
+def test_undoing_works_too_when_the_changes_were_looked_at_before(world, repository, place):
+    """A snapshot between check and undoing does not make the check's files part of the work."""
+    world.write(place, "work.py", b"work\n")
+    tree = repository.snapshot(place)
+    world.write(place, "work.py", b"formatted\n")
+    world.write(place, "out/coverage.xml", b"<coverage/>")
+    assert repository.snapshot(place) != tree
+    assert repository.undo_changes(place, tree=tree) == (Change("work.py", ChangeKind.MODIFIED),)
+    assert repository.remove_creations(place, tree=tree) == ("out/coverage.xml",)
+    assert repository.snapshot(place) == tree
+
+
+def test_a_check_that_changed_nothing_is_told_nothing(world, repository, place):
+    """Ignored leftovers are no change and no creation."""
+    world.write(place, "work.py", b"work\n")
+    tree = repository.snapshot(place)
+    world.write(place, "build/out.o", b"\0")
+    assert repository.undo_changes(place, tree=tree) == ()
+    assert repository.remove_creations(place, tree=tree) == ()
+    assert "build/out.o" in world.files(place)
+
+
+def test_what_set_up_made_is_ignored_from_then_on(world, repository, place):
+    """Unignored leftovers of set-up survive and are part of no tree; a new directory is one path."""
+    tree = repository.tree_of(world.base)
+    world.write(place, ".venv/lib/site.py", b"venv\n")
+    world.write(place, "src/gen [1].py", b"generated\n")
+    assert repository.ignore_creations(place, tree=tree) == (".venv/", "src/gen [1].py")
+    assert repository.snapshot(place) == tree
+    world.write(place, ".venv/lib/later.py", b"venv\n")
+    world.write(place, "src/gen 1.py", b"work\n")
+    work = repository.snapshot(place)
+    assert world.tree(work) == {**BASE, "src/gen 1.py": b"work\n"}
+    repository.reset(place, commit=world.base)
+    assert world.files(place) == {
+        **BASE, ".venv/lib/site.py": b"venv\n", ".venv/lib/later.py": b"venv\n", "src/gen [1].py": b"generated\n"
+    }  # fmt: skip
