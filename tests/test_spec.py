@@ -182,7 +182,7 @@ FRAGMENTS = """# T|# T #|## Project|## Branch|feature/x|## Description|## User S
 **Depends on:** US-001|**Acceptance Criteria:**|**Acceptance Criteria:** - [ ] x|**Notes:** n|**Notes:**|**Size:** M
 - [ ] one|- [x] two|- three|  - four|  - [ ] five|  verify: `true`|  verify:|verify: `a` b|- verify: x|```|  ```|~~~
 - ```|<!--|-->|<!-- x -->|---|===|***|text|  indented|    code|\\### US-001: x|\\\\# x|\\- [ ] y|\\verify: z|\\```
-1. number|* star|\t- [ ] tab|## Other|Project|##close|**bold** text|`|``|-|- [ ]|- US-001|\x0b|\u2028|ſ|ÄÖ|{|"|x  |C #"""
+1. number|* star|\t- [ ] tab|## Other|Project|##close|**bold** text|`|``|-|- [ ]|- US-001|\x0b|\u2028|ſ|ÄÖ|{|"|x  |#"""
 lines = st.lists(st.sampled_from([*re.split(r"[|\n]", FRAGMENTS), "", ""]), max_size=14)
 nasty = lines.map("\n".join)
 

@@ -5,7 +5,7 @@ first problem, so that whoever wrote the file mends it once; that is why the fie
 the other, and not by msgspec, which stops.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NoReturn, TypeVar, cast
 
 import msgspec
@@ -226,9 +226,10 @@ def _checked(decoded: object, report: _Report) -> Spec:
     if not isinstance(decoded, dict):
         report.add(f"The spec is {_shown(decoded)}, not an object", "", _WANTED[dict][1])
         report.raise_if_any()
-    fields = _Fields(cast("dict[str, object]", decoded), report, at="", owner="The spec")
+    values = cast("dict[str, object]", decoded)
+    fields = _Fields(values, report, at="", owner="The spec")
     project, branch, title = fields.line("project"), fields.text("branchName"), fields.line("title")
-    if "title" not in cast("dict[str, object]", decoded):  # neither autom8 nor the Ralph tools have one
+    if values.get("title") is None:  # neither autom8 nor the Ralph tools have one
         title = project or branch.rpartition("/")[2]
     if not title and fields.is_missing("title"):
         report.add("The spec has no title", "", 'Give it one: "# Title" in Markdown, "title" in JSON.')
@@ -238,30 +239,28 @@ def _checked(decoded: object, report: _Report) -> Spec:
         fields.problem(f'cannot have the branch "{_short(branch)}": {fault}', "branchName", cure)
     if fields.is_missing("userStories"):
         report.add("The spec has no stories", "", 'Add at least one to "userStories".')
-    stories: list[Story] = []
-    places: list[str] = []
+    placed: list[tuple[Story, str]] = []
     for number, value in enumerate(fields.items("userStories")):
         place = f"userStories[{number}]"
         if isinstance(value, dict):
-            stories.append(_story(cast("dict[str, object]", value), number, report))
-            places.append(place)
+            placed.append((_story(cast("dict[str, object]", value), number, place, report), place))
         else:
             report.add(f"Story {number + 1} is {_shown(value)}, not an object", place, _WANTED[dict][1])
-    _check_together(stories, places, report)
+    _check_ids(placed, report)
+    _check_dependencies(placed, report)
     spec = Spec(
         project=project or title,
         branch_name=branch,
         title=title,
         description=fields.prose("description"),
-        user_stories=tuple(stories),
+        user_stories=tuple(story for story, _ in placed),
         extra=fields.extra(Spec),
     )
     report.raise_if_any()
     return spec
 
 
-def _story(values: Mapping[str, object], number: int, report: _Report) -> Story:
-    at = f"userStories[{number}]"
+def _story(values: Mapping[str, object], number: int, at: str, report: _Report) -> Story:
     named = values.get("id")
     owner = f"Story {_short(named)}" if isinstance(named, str) and named.strip() else f"Story {number + 1}"
     fields = _Fields(values, report, at=at, owner=owner)
@@ -310,35 +309,34 @@ def _criterion(value: object, number: int, story: str, at: str, report: _Report)
     return Criterion(text, verify, fields.extra(Criterion))
 
 
-def _check_together(stories: Sequence[Story], places: Sequence[str], report: _Report) -> None:
-    """The rules that no story can break alone: ids are unique, dependencies known and without a cycle."""
-    first: dict[str, Story] = {}
-    for story, place in zip(stories, places, strict=True):
-        if not story.id:
-            continue
-        earlier = first.setdefault(story.id.casefold(), story)
-        if earlier is not story:
-            what = f"There are two stories {story.id}"
-            if earlier.id != story.id:
-                what = f"The ids {earlier.id} and {story.id} differ by their case only"
+def _check_ids(placed: Iterable[tuple[Story, str]], report: _Report) -> None:
+    """No two ids may differ by case only either: refs are files, and some file systems see no difference."""
+    first: dict[str, str] = {}
+    for story, place in placed:
+        folded = story.id.casefold()
+        if folded in first:
+            what = f"The ids {first[folded]} and {story.id} differ by their case only"
+            if story.id == first[folded]:
+                what = f"There are two stories {story.id}"
             report.add(what, place, "Give each story an id of its own.")
-    known = {story.id for story in stories}
-    for story, place in zip(stories, places, strict=True):
+        elif story.id:
+            first[folded] = story.id
+
+
+def _check_dependencies(placed: Iterable[tuple[Story, str]], report: _Report) -> None:
+    wanted = {story.id: story.depends_on for story, _ in placed}
+    places: dict[tuple[str, str], str] = {}
+    for story, at in placed:
         for number, dependency in enumerate(story.depends_on):
-            at = f"{place}.dependsOn[{number}]"
+            place = places[story.id, dependency] = f"{at}.dependsOn[{number}]"
             if dependency == story.id:
-                report.add(f"Story {story.id} depends on itself", at, "Take that out.")
-            elif dependency not in known:
+                report.add(f"Story {story.id} depends on itself", place, "Take that out.")
+            elif dependency not in wanted:
                 what = f'Story {story.id} depends on "{_short(dependency)}", which no story is'
-                report.add(what, at, "Write the id of a story of this file, or take it out.")
-    place_of = {
-        (story.id, dependency): f"{place}.dependsOn[{number}]"
-        for story, place in zip(stories, places, strict=True)
-        for number, dependency in enumerate(story.depends_on)
-    }
-    for cycle in _cycles({story.id: [one for one in story.depends_on if one != story.id] for story in stories}):
+                report.add(what, place, "Write the id of a story of this file, or take it out.")
+    for cycle in _cycles({story: [one for one in ids if one != story] for story, ids in wanted.items()}):
         what = f"These stories wait for each other: {' -> '.join([*cycle, cycle[0]])}"
-        report.add(what, place_of[cycle[0], cycle[1]], "Take one of these dependencies out.")
+        report.add(what, places[cycle[0], cycle[1]], "Take one of these dependencies out.")
 
 
 def _cycles(dependencies: Mapping[str, Iterable[str]]) -> list[list[str]]:
