@@ -58,7 +58,8 @@ def _task(values: PromptValues) -> str:
 def _rendered(template: str, values: PromptValues) -> str:
     verified = (criterion.verify for criterion in values.story.acceptance_criteria)
     commands = [*values.checks.values(), *(verify for verify in verified if verify)]
-    return _environment().get_template(template).render(
+    source = _environment().get_template(template)
+    return source.render(
         msgspec.structs.asdict(values),
         task=_task(values),
         commands=dict.fromkeys(commands),

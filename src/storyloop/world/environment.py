@@ -18,8 +18,6 @@ def allowed_environment(
 ) -> dict[str, str]:
     """What of the user's environment is handed on, and `extra`, which wins; sorted by name."""
     handed_on = {
-        name: value
-        for name, value in environ.items()
-        if name in _NAMES or name.startswith("LC_") or name in pass_env
+        name: value for name, value in environ.items() if name in _NAMES or name.startswith("LC_") or name in pass_env
     }
     return dict(sorted({**handed_on, **extra}.items()))
