@@ -4,7 +4,7 @@ Faces get values and sentences from here; they decide nothing. Everything that c
 found before the first thing is written.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from storyloop.archive import Archive
 from storyloop.config.layers import NO_FLAGS, Flags
 from storyloop.config.load import Loaded, amended, load
 from storyloop.core.bounds import Bounds, bounds
@@ -20,7 +21,6 @@ from storyloop.core.events import Event, RunOpened, RunResumed
 from storyloop.core.policy import Drain, Policy, Require
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
-from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import FreeForm, Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, parse_spec
@@ -106,10 +106,11 @@ def exit_code(state: RunState, *, signal: int | None = None) -> int:
             return 128 + (signal or 15)
 
 
-class Service:
+class Service(Archive):
     """One per process."""
 
     def __init__(self, tools: Tools) -> None:
+        super().__init__(tools.journal, tools.home, tools.holder)
         self._tools = tools
 
     # --- opening --------------------------------------------------------------------------------------
@@ -257,62 +258,6 @@ class Service:
         """Put a request into the run's inbox; the pid of the process that will deal with it, if one is live."""
         self._tools.journal.post(run_id, Request(number=0, what=what, story=story, text=text))
         return self.holder(run_id)
-
-    # --- reading --------------------------------------------------------------------------------------
-
-    def rows(self, repository: str | None) -> list[RunRow]:
-        """The runs of a repository (None: of all), newest first."""
-        return self._tools.journal.rows(repository)
-
-    def state(self, run_id: str) -> RunState:
-        """The run as its journal folds."""
-        return load_state(self._tools.journal, run_id)[0]
-
-    def spec_of(self, run_id: str) -> Spec:
-        """The run's spec, its passed stories marked so."""
-        progress = self.state(run_id).going
-        passed = {name for name, standing in progress.stories.items() if standing.state is StoryState.PASSED}
-        stories = (msgspec.structs.replace(s, passes=s.id in passed) for s in progress.spec.user_stories)
-        return msgspec.structs.replace(progress.spec, user_stories=tuple(stories))
-
-    def events(self, run_id: str, *, after: int = 0) -> Iterator[tuple[int, Event]]:
-        """The run's facts, oldest first."""
-        return self._tools.journal.read(run_id, after=after)
-
-    def holder(self, run_id: str) -> int | None:
-        """The process that has the run, if one is live."""
-        return self._tools.holder(self.run_dir(run_id) / "lock")
-
-    def run_dir(self, run_id: str) -> Path:
-        """Where the run's files are."""
-        return self._tools.home / "runs" / run_id
-
-    def report_file(self, run_id: str) -> str | None:
-        """The run's report, if it has ended."""
-        path = self.run_dir(run_id) / "report.md"
-        return str(path) if path.exists() else None
-
-    def find(self, prefix: str | None, repository: str | None) -> RunRow:
-        """A run by any unambiguous prefix of its id; left out: the only unfinished one, else the newest."""
-        if prefix is not None:
-            return self._by_prefix(prefix)
-        rows = self._tools.journal.rows(repository)
-        if not rows:
-            raise UserError("This repository has no runs.", "Start one with `storyloop run SPEC`.")
-        unfinished = [row for row in rows if row.finished_at is None]
-        if len(unfinished) > 1:
-            ids = ", ".join(row.run_id[:8] for row in unfinished)
-            raise UserError(f"Several runs of this repository are unfinished: {ids}.", "Name the one you mean.")
-        return unfinished[0] if unfinished else rows[0]
-
-    def _by_prefix(self, prefix: str) -> RunRow:
-        found = [row for row in self._tools.journal.rows() if row.run_id.startswith(prefix)]
-        if not found:
-            raise UserError(f"There is no run {prefix}.", "`storyloop status --all` lists them.")
-        if len(found) > 1:
-            ids = ", ".join(row.run_id for row in found[:5])
-            raise UserError(f"{prefix} could be any of {ids}.", "Give more of the id.")
-        return found[0]
 
     def _locked(self, run_id: str) -> Lock:
         lock = self._tools.lock(self.run_dir(run_id) / "lock")

@@ -1,34 +1,50 @@
-"""Wiring: the composition root, the only place that knows every concrete class."""
+"""Wiring: the composition root, the only place that knows every concrete class.
+
+Each maker imports what it needs when it is called: who only reads pays for nothing else.
+"""
 
 import os
-import uuid
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from storyloop.agents.command import CommandAgents
-from storyloop.contracts.prompts import TemplatePrompts
-from storyloop.engine.hands import Hands
+from storyloop.archive import Archive
 from storyloop.home import database_file, state_directory
 from storyloop.journal.sqlite import SqliteJournal
-from storyloop.ports import BranchState, Place
-from storyloop.service import Service, Tools
-from storyloop.views.report import report
-from storyloop.world import survey
-from storyloop.world.checks import SupervisedChecks
-from storyloop.world.clock import RealClock
-from storyloop.world.git import Git
 from storyloop.world.locks import RunLock, holder
-from storyloop.world.papers import WorktreePapers
-from storyloop.world.process import sweep
-from storyloop.world.repository import GitRepository
+
+if TYPE_CHECKING:
+    from storyloop.engine.hands import Hands
+    from storyloop.ports import Place
+    from storyloop.service import Service
 
 
-def make_service(environ: Mapping[str, str] | None = None) -> Service:
+def make_archive(environ: Mapping[str, str] | None = None) -> Archive:
+    """What can be read of the runs of this machine."""
+    environ = os.environ if environ is None else environ
+    return Archive(SqliteJournal(database_file(environ)), state_directory(environ), holder)
+
+
+def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     """The service over the real world."""
+    import uuid
+
+    from storyloop.agents.command import CommandAgents
+    from storyloop.contracts.prompts import TemplatePrompts
+    from storyloop.engine.hands import Hands
+    from storyloop.service import Service, Tools
+    from storyloop.views.report import report
+    from storyloop.world.checkout import GitCheckout
+    from storyloop.world.checks import SupervisedChecks
+    from storyloop.world.clock import RealClock
+    from storyloop.world.papers import WorktreePapers
+    from storyloop.world.process import sweep
+    from storyloop.world.repository import GitRepository
+
     environ = dict(os.environ if environ is None else environ)
     home = state_directory(environ)
     clock = RealClock()
 
-    def hands(place: Place, identity: str, checkout: str) -> Hands:
+    def hands(place: "Place", identity: str, checkout: str) -> "Hands":
         return Hands(
             clock=clock,
             repository=GitRepository(identity=identity, checkout=checkout, environ=environ),
@@ -46,7 +62,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> Service:
             environ=environ,
             clock=clock,
             journal=SqliteJournal(database_file(environ)),
-            survey=lambda cwd: GitCheckout(survey.discover(cwd, environ), environ),
+            survey=lambda cwd: GitCheckout(cwd, environ),
             hands=hands,
             lock=RunLock,
             holder=holder,
@@ -54,36 +70,3 @@ def make_service(environ: Mapping[str, str] | None = None) -> Service:
             new_id=lambda: str(uuid.uuid4()),
         )
     )
-
-
-class GitCheckout:
-    """The checkout that a user stands in, as git tells of it."""
-
-    def __init__(self, facts: survey.RepositoryFacts, environ: Mapping[str, str]) -> None:
-        self._facts, self._git = facts, Git(environ=environ, cwd=facts.checkout)
-
-    @property
-    def root(self) -> str:
-        return self._facts.checkout
-
-    @property
-    def identity(self) -> str:
-        return self._facts.identity
-
-    @property
-    def head(self) -> str:
-        return self._facts.head
-
-    @property
-    def head_tree(self) -> str:
-        return self._git.line("rev-parse", f"{self.head}^{{tree}}")
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self._facts.warnings
-
-    def branch(self, name: str) -> BranchState:
-        return survey.branch_state(self._git, name)
-
-    def worktree_path(self, pattern: str, branch: str) -> str:
-        return survey.worktree_path(pattern, self._facts, branch)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from storyloop.cli.here import here, identity_of
 from storyloop.config import Source, load, rows, set_setting
 from storyloop.world.environment import allowed_environment
 from storyloop.world.survey import discover
@@ -74,7 +75,5 @@ def set_(key: str, value: str, user: bool) -> int:
 
 def _root() -> Path | None:
     """The checkout the user stands in; settings of one's own can be looked at from anywhere."""
-    from storyloop.cli.here import identity_of
-
-    here = Path.cwd()
-    return Path(discover(here, os.environ).checkout) if identity_of(here) is not None else None
+    directory = here()
+    return Path(discover(directory, os.environ).checkout) if identity_of(directory) is not None else None

@@ -2,6 +2,16 @@
 
 from pathlib import Path
 
+from storyloop.core.errors import UserError
+
+
+def here() -> Path:
+    """The user's directory. Raises UserError when somebody deleted it under their feet."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UserError("The directory you are in is gone.", "Go to one that exists, and try again.") from None
+
 
 def identity_of(directory: Path) -> str | None:
     """Absolute real path of the common git directory around `directory`; None outside of any repository."""

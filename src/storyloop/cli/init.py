@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from storyloop.cli.here import here
 from storyloop.config import REPOSITORY_FILE
 from storyloop.config.detect import agents_found, propose
 from storyloop.config.starter import render_storyloop_toml
@@ -19,7 +20,7 @@ from storyloop.world.survey import discover
 @click.option("--print", "only_print", is_flag=True, help="Print the file instead of writing it.")
 def init(force: bool, only_print: bool) -> int:
     """Find this project's checks and your agents, and write a commented storyloop.toml."""
-    root = Path(discover(Path.cwd(), os.environ).checkout)
+    root = Path(discover(here(), os.environ).checkout)
     proposals = propose(root, is_ignored=lambda path: _is_ignored(root, path))
     found = agents_found(shutil.which)
     text = render_storyloop_toml(proposals, agents_found=found)

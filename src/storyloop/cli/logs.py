@@ -1,18 +1,17 @@
 """`logs`: a run's history as lines, and as it happens with `-f`."""
 
 import time
-from pathlib import Path
 
 import click
 import msgspec
 
-from storyloop.cli.here import identity_of
+from storyloop.cli.here import here, identity_of
 from storyloop.core.events import Event
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.history import line_of
-from storyloop.wiring import make_service
+from storyloop.wiring import make_archive
 from storyloop.world.text import readable
 
 _GLANCE = 0.5
@@ -25,19 +24,19 @@ _GLANCE = 0.5
 @click.option("--json", "as_json", is_flag=True, help="The events as JSON lines.")
 def logs(run_id: str | None, follow: bool, story: str | None, as_json: bool) -> int:
     """Show what happened, a line for each fact; what agents printed is in the run's directory."""
-    service = make_service()
-    row = service.find(run_id, identity_of(Path.cwd()))
+    archive = make_archive()
+    row = archive.find(run_id, identity_of(here()))
     state: RunState | None = None
     seq = 0
     while True:
-        for seq, event in service.events(row.run_id, after=seq):  # noqa: B007, B020 - where to go on from
+        for seq, event in archive.events(row.run_id, after=seq):  # noqa: B007, B020 - where to go on from
             state = reduce(state, event)
             _tell(event, state, story, as_json=as_json)
-        ended = state is None or state.status is not RunStatus.RUNNING or service.holder(row.run_id) is None
+        ended = state is None or state.status is not RunStatus.RUNNING or archive.holder(row.run_id) is None
         if not follow or ended:
             break
         time.sleep(_GLANCE)
-    click.echo(f"What agents and checks printed: {service.run_dir(row.run_id)}/calls, .../checks", err=True)
+    click.echo(f"What agents and checks printed: {archive.run_dir(row.run_id)}/calls, .../checks", err=True)
     return 0
 
 

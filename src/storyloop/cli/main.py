@@ -3,12 +3,12 @@
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import click
 
 from storyloop import __version__
 from storyloop.core.errors import StoryloopError, UserError
+from storyloop.home import state_directory
 
 # verb -> module; the function in it has the verb's name. The order is that of the help text.
 _VERBS = {
@@ -28,8 +28,30 @@ _VERBS = {
 }
 
 
+# What the help says of each, without importing any.
+_SHORT = {
+    "demo": "Watch a complete run on a throw-away repository.",
+    "init": "Find this project's checks, write storyloop.toml.",
+    "spec": "Check a spec file, or export the one of a run.",
+    "run": "Take a spec's stories through an agent and prove them.",
+    "resume": "Go on with a run exactly where it stopped.",
+    "stop": "Stop a run that another process drives.",
+    "retry": "Give a blocked or skipped story another try.",
+    "skip": "Leave a story out.",
+    "status": "List the runs of this repository.",
+    "show": "One run: what happened, what is proven by what, the cost.",
+    "logs": "A run's history, a line for each fact; -f follows.",
+    "config": "Show or change settings.",
+    "completions": "Print a shell's completion script.",
+}
+
+
 class LazyGroup(click.Group):
     """A group that knows its verbs by name only."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_SHORT.items()))
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -84,9 +106,12 @@ def exit_code_of(error: StoryloopError) -> int:
 
 
 def _kept_traceback() -> str:
-    import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="storyloop-", suffix=".traceback", delete=False) as file:
-        file.write(traceback.format_exc())
-    return f"What led to it is in {Path(file.name)}; please report it."
+    file = state_directory(os.environ) / "errors" / f"{os.getpid()}.txt"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(traceback.format_exc())
+    except OSError as error:
+        return f"What led to it could not be kept ({error.strerror}):\n{traceback.format_exc()}"
+    return f"What led to it is in {file}; please report it."

@@ -2,11 +2,10 @@
 
 import time
 from difflib import get_close_matches
-from pathlib import Path
 
 import click
 
-from storyloop.cli.here import identity_of
+from storyloop.cli.here import here, identity_of
 from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
 from storyloop.wiring import make_service
@@ -20,7 +19,7 @@ _GLANCE = 0.1
 def stop(run_id: str | None) -> int:
     """Stop a run that another process drives: its agent is ended, its work is saved."""
     service = make_service()
-    row = service.find(run_id, identity_of(Path.cwd()))
+    row = service.find(run_id, identity_of(here()))
     pid = service.holder(row.run_id)
     if pid is None:
         raise UserError(f"Run {row.run_id} is not running.", f"`storyloop resume {row.run_id[:8]}` goes on with it.")
@@ -54,7 +53,7 @@ def skip(run_id: str, story: str) -> int:
 
 def _asked(what: str, run_id: str, story: str, *, text: str = "") -> int:
     service = make_service()
-    row = service.find(run_id, identity_of(Path.cwd()))
+    row = service.find(run_id, identity_of(here()))
     state = service.state(row.run_id)
     _require_story(state, story)
     service.require_grantable(state, what, story)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from storyloop.cli.faces import Face, face_for
-from storyloop.cli.here import identity_of
+from storyloop.cli.here import here, identity_of
 from storyloop.config.layers import Flags
 from storyloop.core.run_state import RunState
 from storyloop.service import Drive, Prepared, Service, exit_code
@@ -56,7 +56,7 @@ def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: boo
     storyloop run spec.md --agent first --agent second --max-calls 40
     """
     service = make_service()
-    prepared = service.prepare(spec, Path.cwd(), flags=Flags(**said), reuse_branch=reuse_branch)
+    prepared = service.prepare(spec, here(), flags=Flags(**said), reuse_branch=reuse_branch)
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
     for warning in (*prepared.loaded.warnings, *prepared.checkout.warnings):
         face.tell(f"note: {warning}")
@@ -78,7 +78,7 @@ def resume(run_id: str | None, quiet: bool, verbose: bool, as_json: bool, **said
     and --agent say amends the run's policy for good.
     """
     service = make_service()
-    row = service.find(run_id, identity_of(Path.cwd()))
+    row = service.find(run_id, identity_of(here()))
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
     drive = service.resume(row.run_id, flags=Flags(**said))
     if isinstance(drive, RunState):

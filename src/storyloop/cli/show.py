@@ -1,18 +1,18 @@
 """`show`: one run in full: its stories, a single story, its events, its evidence, its cost."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 import msgspec
 
-from storyloop.cli.here import identity_of
+from storyloop.cli.here import here, identity_of
 from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
+from storyloop.core.words import RunStatus
 from storyloop.views.history import history
 from storyloop.views.report import cost_lines, evidence_lines, story_lines, summary
 from storyloop.views.rows import show_json
-from storyloop.wiring import make_service
+from storyloop.wiring import make_archive
 from storyloop.world.text import readable
 
 
@@ -25,10 +25,10 @@ from storyloop.world.text import readable
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON (with --events: JSON lines).")
 def show(run_id: str | None, story: str | None, events: bool, evidence: bool, cost: bool, as_json: bool) -> int:
     """Show what happened in a run, what is proven by what, and what it cost."""
-    service = make_service()
-    row = service.find(run_id, identity_of(Path.cwd()))
+    archive = make_archive()
+    row = archive.find(run_id, identity_of(here()))
     if events:
-        facts = (event for _, event in service.events(row.run_id))
+        facts = (event for _, event in archive.events(row.run_id))
         if as_json:
             for event in facts:
                 click.echo(msgspec.json.encode(event))
@@ -36,11 +36,13 @@ def show(run_id: str | None, story: str | None, events: bool, evidence: bool, co
         for event, line in history(facts):
             click.echo(readable(f"{event.at:%Y-%m-%d %H:%M:%S}  {line}"))
         return 0
-    state = service.state(row.run_id)
+    state = archive.state(row.run_id)
     if as_json:
-        click.echo(msgspec.json.encode(show_json(state, report=service.report_file(row.run_id))))
+        click.echo(msgspec.json.encode(show_json(state, report=archive.report_file(row.run_id))))
         return 0
-    click.echo(readable(_shown(state, story, service.report_file(row.run_id), evidence=evidence, cost=cost)))
+    click.echo(readable(_shown(state, story, archive.report_file(row.run_id), evidence=evidence, cost=cost)))
+    if state.status is RunStatus.RUNNING and archive.holder(row.run_id) is None:
+        click.echo(f"No process has it any more. Go on with: storyloop resume {row.run_id[:8]}")
     return 0
 
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from storyloop.cli.here import identity_of
+from storyloop.cli.here import here, identity_of
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import dump_spec
 from storyloop.core.spec_text import dump_markdown
 from storyloop.service import read_spec
 from storyloop.views.header import order_lines
 from storyloop.views.words import count
-from storyloop.wiring import make_service
+from storyloop.wiring import make_archive
 from storyloop.world.text import readable
 
 
@@ -35,9 +35,9 @@ def check(file: Path, as_json: bool) -> int:
 @click.option("--format", "form", type=click.Choice(["json", "md"]), default="json", show_default=True)
 def export(run_id: str | None, form: str) -> int:
     """Print the spec of a run, with what has passed marked as passed."""
-    service = make_service()
-    row = service.find(run_id, identity_of(Path.cwd()))
-    found = service.spec_of(row.run_id)
+    archive = make_archive()
+    row = archive.find(run_id, identity_of(here()))
+    found = archive.spec_of(row.run_id)
     click.echo(dump_spec(found) if form == "json" else dump_markdown(found))
     return 0
 

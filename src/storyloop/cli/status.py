@@ -3,12 +3,11 @@
 import json
 import os
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from storyloop.cli.here import identity_of
+from storyloop.cli.here import here, identity_of
 from storyloop.core.run_row import RunRow
 from storyloop.home import database_file, run_directory
 from storyloop.journal.rows import list_rows
@@ -20,7 +19,7 @@ from storyloop.world.locks import holder
 @click.option("--json", "as_json", is_flag=True, help="The rows as JSON.")
 def status(everywhere: bool, as_json: bool) -> int:
     """Show the runs of this repository, newest first."""
-    repository = None if everywhere else identity_of(Path.cwd())
+    repository = None if everywhere else identity_of(here())
     rows = list_rows(database_file(os.environ), repository)
     live = {row.run_id: holder(run_directory(os.environ, row.run_id) / "lock") is not None for row in rows}
     if as_json:

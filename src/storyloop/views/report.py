@@ -83,7 +83,7 @@ def way_on(state: RunState) -> str | None:
     run = state.run_id[:8]
     blocked = [n for n, s in state.going.stories.items() if s.state is StoryState.BLOCKED and s.blocked_by is None]
     match state.status:
-        case RunStatus.INTERRUPTED | RunStatus.RUNNING:
+        case RunStatus.INTERRUPTED:
             return f"Go on with: storyloop resume {run}"
         case RunStatus.PARKED:
             parked = state.going.parked
@@ -113,13 +113,19 @@ def _criterion(row: CriterionRow) -> str:
     by = f" by `{row.verify}`" if row.verify else ""
     on = f" on tree `{row.tree[:12]}`" if row.tree else ""
     flaky = ", flaky (red, then green on an immediate second run)" if row.flaky else ""
-    return f"- {row.number}. {row.criterion}: {_PROVEN[row.verdict]}{by}{on}{flaky}"
+    return f"- {row.number}. {row.criterion}: {_told(row)}{by}{on}{flaky}"
+
+
+def _told(row: CriterionRow) -> str:
+    if row.verify is not None and row.tree is None:
+        return "not proven: its command was not run on the work"
+    return _PROVEN[row.verdict]
 
 
 def _unsure(row: StoryRow) -> list[str]:
     told = (Verdict.UNPROVEN, Verdict.VACUOUS, Verdict.UNMEASURED)
     return [
-        f"- {row.id}, criterion {c.number} ({c.criterion}): {_PROVEN[c.verdict]}"
+        f"- {row.id}, criterion {c.number} ({c.criterion}): {_told(c)}"
         for c in row.evidence
         if c.verdict in told and row.state is StoryState.PASSED
     ]
@@ -197,7 +203,7 @@ def cost_lines(state: RunState) -> list[str]:
 
 
 def _detail(row: CriterionRow) -> list[str]:
-    lines = [f"{row.number}. {row.criterion}", f"   {_PROVEN[row.verdict]}" + (", flaky" if row.flaky else "")]
+    lines = [f"{row.number}. {row.criterion}", f"   {_told(row)}" + (", flaky" if row.flaky else "")]
     if row.verify:
         ended = f", exit status {row.exit_status}" if row.exit_status is not None else ""
         lines.append(f"   `{row.verify}`{ended}")

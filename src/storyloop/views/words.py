@@ -6,7 +6,9 @@ from storyloop.core.usage import Spending, Usage
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    """`0.4 s`, `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    if 0 < seconds < 9.95:
+        return f"{max(0.1, seconds):.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,0 +1,42 @@
+"""The checkout that a user stands in, as git tells of it: the `Checkout` port."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from storyloop.ports import BranchState
+from storyloop.world.git import Git
+from storyloop.world.survey import branch_state, discover, worktree_path
+
+
+class GitCheckout:
+    """Looked at once; raises UserError where no run can begin."""
+
+    def __init__(self, cwd: Path, environ: Mapping[str, str]) -> None:
+        self._facts = discover(cwd, environ)
+        self._git = Git(environ=environ, cwd=self._facts.checkout)
+
+    @property
+    def root(self) -> str:
+        return self._facts.checkout
+
+    @property
+    def identity(self) -> str:
+        return self._facts.identity
+
+    @property
+    def head(self) -> str:
+        return self._facts.head
+
+    @property
+    def head_tree(self) -> str:
+        return self._git.line("rev-parse", f"{self.head}^{{tree}}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._facts.warnings
+
+    def branch(self, name: str) -> BranchState:
+        return branch_state(self._git, name)
+
+    def worktree_path(self, pattern: str, branch: str) -> str:
+        return worktree_path(pattern, self._facts, branch)
