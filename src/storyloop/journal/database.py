@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storyloop.core.errors import OperatorError, UserError
 
-PATIENCE = 10.0  # seconds to wait while another process writes
+PATIENCE = 10.0  # seconds
 
 # Each entry lifts a file by one version. One that was ever released is never changed.
 _SCHEMA: tuple[tuple[str, ...], ...] = (
@@ -48,8 +48,8 @@ _FAILURES = {
     sqlite3.SQLITE_CANTOPEN: ("could not be opened", _PLACE),
     sqlite3.SQLITE_PROTOCOL: ("could not be locked", _PLACE),
     sqlite3.SQLITE_BUSY: (
-        f"was locked by another process for {PATIENCE:g} seconds",
-        "Wait for it, or find what holds the file, and try again.",
+        "is locked: another process has been writing to it for too long",
+        "Wait for it or find what holds the file, then try again.",
     ),
     sqlite3.SQLITE_CORRUPT: ("is damaged", _DAMAGE),
     sqlite3.SQLITE_NOTADB: ("is not a database of Storyloop, or is damaged", _DAMAGE),
@@ -72,11 +72,14 @@ def failures_told(path: Path, safe: str = "Nothing was changed.") -> Generator[N
         raise OperatorError(f"The database {path} {what} ({error}).", safe, cure) from error
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode to the file, which is made or lifted to this version where it has to be."""
+def open_for_writing(path: Path, *, patience: float = PATIENCE) -> sqlite3.Connection:
+    """A connection in autocommit mode to the file, which is made or lifted to this version where it has to be.
+
+    `patience` is how long it waits while another process writes, each time.
+    """
     with failures_told(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = _connected(path)
+        connection = _connected(path, patience)
         try:
             version_of(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -97,7 +100,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     with failures_told(path):
         if not path.exists():
             return None
-        connection = _connected(path)
+        connection = _connected(path, PATIENCE)
         try:
             connection.execute("PRAGMA query_only = ON")
             if version_of(connection, path):
@@ -133,8 +136,8 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
         raise
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+def _connected(path: Path, patience: float) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
 
 
 def _lift(connection: sqlite3.Connection, path: Path) -> None:

@@ -16,7 +16,7 @@ from storyloop.core.events import Event
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.journal.codec import Codec, NewerEvent, Stored
-from storyloop.journal.database import failures_told, open_for_writing, transaction
+from storyloop.journal.database import PATIENCE, failures_told, open_for_writing, transaction
 from storyloop.journal.rows import select_rows, store_row
 from storyloop.journal.snapshots import Scale, program, unpack
 from storyloop.ports import JournalConflict, Request
@@ -27,11 +27,11 @@ _BATCH = 256
 class SqliteJournal:
     """Keeps the Journal's promises on disk; may be used from several threads."""
 
-    def __init__(self, path: Path, *, codec: Codec | None = None) -> None:
-        self._path, self._codec = path, codec or Codec()
+    def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
+        self._path, self._codec = path, Codec()
         self._lock = threading.Lock()
         self._scales: dict[str, Scale] = {}
-        self._connection = open_for_writing(path)
+        self._connection = open_for_writing(path, patience=patience)
 
     def append(self, run_id: str, events: Sequence[Event], *, after: int, row: RunRow) -> int:
         stored = [self._codec.encode(event) for event in events]
