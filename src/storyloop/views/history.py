@@ -154,5 +154,5 @@ def _next(event: CallEnded, state: RunState) -> str:
 
 
 def _first_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
     return lines[0][:160] if lines else "no reason given"
