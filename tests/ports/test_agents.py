@@ -182,6 +182,11 @@ def test_the_file_comes_before_the_output(bench: Bench) -> None:
     assert report.outcome == DONE
 
 
+def test_a_blank_file_is_no_artifact(bench: Bench) -> None:
+    """An agent that only touched the file may have printed its answer."""
+    assert bench.play('{ garbage = " \\n" }, { answer = "completed", to = "stdout" }').outcome == DONE
+
+
 def test_no_artifact_at_all_is_malformed(bench: Bench) -> None:
     """Exit status 0 alone is never believed."""
     assert bench.play('{ print = "All done!" }').outcome == Malformed(

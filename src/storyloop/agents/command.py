@@ -49,7 +49,7 @@ class CommandAgents:
             clear_private(order.worktree, Path(contract["STORYLOOP_REPORT"]).name)
             place_private(order.worktree, schema.name, schema.read_bytes())
             call_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (call_dir / "prompt").write_text(order.prompt, encoding="utf-8")
+            (call_dir / "prompt").write_bytes(order.prompt.encode("utf-8", "replace"))
             supervised = process.launch(
                 Order(
                     call_dir=call_dir,
