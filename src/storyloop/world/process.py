@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -238,34 +238,39 @@ def sweep(home: Path) -> list[Swept]:
 
     Ours and our ancestors are spared: a Storyloop that an agent started carries that agent's mark.
     """
+    return _sweep(home.resolve(), spared=is_alive)
+
+
+def _sweep(home: Path, *, spared: Callable[[Path], bool]) -> list[Swept]:
     import psutil
 
-    home = home.resolve()
-    spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     swept: dict[psutil.Process, Swept] = {}
     for _ in range(SWEEPS):
-        found = {process: call for process, call in _marked(home) if process.pid not in spared}
-        for process, call_dir in found.items():
+        found = [process for process in psutil.process_iter() if process.pid not in ours]
+        # Each was there before its call is looked at: what belongs to a dead call then is an orphan.
+        orphans = {
+            process: call_dir for process in found if (call_dir := _mark(process, home)) and not spared(call_dir)
+        }
+        if not orphans:
+            break
+        for process, call_dir in orphans.items():
             with contextlib.suppress(psutil.NoSuchProcess):
                 swept.setdefault(process, Swept(pid=process.pid, name=process.name(), call_dir=call_dir))
                 process.kill()  # psutil compares the start time once more before the signal
-        if not found:
-            break
         time.sleep(0.02)  # not psutil.wait_procs: of a child of ours it would take the exit status
     return list(swept.values())
 
 
-def _marked(home: Path) -> "Iterator[tuple[psutil.Process, Path]]":
+def _mark(process: "psutil.Process", home: Path) -> Path | None:
+    """The directory below `home` of the call that this process belongs to."""
     import psutil
 
-    for process in psutil.process_iter():
-        try:
-            mark = process.environ().get(MARK)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        # The order matters: a process that was there before its call's lock was found free is an orphan.
-        if mark and Path(mark).is_relative_to(home) and not is_alive(Path(mark)):
-            yield process, Path(mark)
+    try:
+        mark = process.environ().get(MARK)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    return Path(mark) if mark and Path(mark).is_relative_to(home) else None
 
 
 def _spawn(call_dir: Path, order: Order, alive: int) -> subprocess.Popen[bytes]:
@@ -326,7 +331,8 @@ def _aftermath(call_dir: Path) -> Exit | Lost:
     try:
         written = (call_dir / "exit").read_bytes()
     except FileNotFoundError:
-        swept = tuple(sweep(call_dir))
+        # The lock is not asked again: somebody's fork may hold a copy of it for an instant yet.
+        swept = tuple(_sweep(call_dir, spared=lambda _: False))
         return Lost(swept=swept, complaint=tail(call_dir / "supervisor.err", 4096).decode(errors="replace"))
     if sys.platform != "linux":
         sweep(call_dir)

@@ -34,6 +34,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable
 else:
     import _signal
 
@@ -41,7 +42,7 @@ STOPS = {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP}
 AWAITED = {*STOPS, _signal.SIGCHLD, _signal.SIGALRM}
 INFINITY = float("inf")
 
-TICK = 1.0  # how often the timers are looked at while nothing happens
+TICK = 1.0  # how often limits and owner are looked at, and how late that may be noticed
 QUICK_TICK = 0.05  # while the spools grow fast: a full disk is only seconds away
 FAST_GROWTH = 1 << 20  # bytes between two looks
 SETTLE = 0.3  # what an agent that has ended leaves behind gets this long after its SIGTERM
@@ -73,29 +74,40 @@ class Tree:
         """The agent itself has ended, whatever it left behind."""
         return self.is_gone() or self.status is not None
 
-    def kill(self, grace: float) -> None:
-        """SIGTERM to all, once each; SIGKILL after the grace, or at once when a stop comes (again)."""
-        term_until = time.monotonic() + grace
-        reached: set[int] = set()
+    def end(self, grace: float) -> None:
+        """The agent has its grace, what it leaves behind a moment; who does not obey SIGTERM, is killed."""
+        if not (self.obeys(grace, self.has_lost_its_agent) and self.obeys(SETTLE, self.is_gone)):
+            self.kill()
+
+    def obeys(self, grace: float, is_done: "Callable[[], bool]") -> bool:
+        """SIGTERM to all there are; True when it is done within the grace and before a stop comes (again).
+
+        Not to who is born meanwhile: how a handler saves its work is its own affair.
+        """
+        if is_done():
+            return True
+        until = time.monotonic() + grace
+        self.signal(self.members(), _signal.SIGTERM)
+        while not is_done():
+            left = until - time.monotonic()
+            if left <= 0 or pause(left) in STOPS:
+                return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL until nobody is left; what even that does not end is given up and counted."""
+        until = time.monotonic() + STUBBORN
+        seen: set[int] = set()
         while not self.is_gone():
-            now = time.monotonic()
-            if now > term_until + STUBBORN:
-                self.survivors = len(self.members())
+            members = self.members()
+            if time.monotonic() > until:
+                self.survivors = len(members)
                 return
-            tree = self.members()
-            fresh = [pid for pid in tree if pid not in reached]
-            if now < term_until:
-                self.signal(fresh, _signal.SIGTERM)
-                reached.update(fresh)
-                wake_in = min(TICK, term_until - now)
-            else:
-                # To all, not to the fresh ones: a spawner may have got a dead one's id anew.
-                self.signal(tree, _signal.SIGKILL)
-                reached = set(tree)
-                wake_in = QUICK_TICK
-            # Something new may be the child of a spawner: look again before it forks once more.
-            if not fresh and pause(wake_in) in STOPS:
-                term_until = min(term_until, now)
+            self.signal(members, _signal.SIGKILL)
+            # Somebody new may be a spawner's child: look again before it forks once more.
+            if seen.issuperset(members):
+                pause(QUICK_TICK)
+            seen = set(members)
 
     def signal(self, pids: list[int], signum: int) -> None:
         for pid in pids:
@@ -139,8 +151,7 @@ def parent_of(pid: str) -> int:
 
 def pause(seconds: float) -> int:
     """Sleep until one of our signals comes, or the time has passed; the signal's number comes back."""
-    # Not sigtimedwait, which macOS lacks. A timer of 0 would never ring.
-    _signal.setitimer(_signal.ITIMER_REAL, max(seconds, 0.001))
+    _signal.setitimer(_signal.ITIMER_REAL, seconds)  # not sigtimedwait, which macOS lacks
     return _signal.sigwait(AWAITED)
 
 
@@ -205,7 +216,7 @@ def watch(tree: Tree, options: dict[str, str], spools: list[int]) -> str | None:
         if now >= orphaned:
             return "orphaned"
         tick = QUICK_TICK if growth > FAST_GROWTH else min(tick * 2, TICK)
-        if pause(min(tick, active + idle - now, deadline - now, orphaned - now)) in STOPS:
+        if pause(tick) in STOPS:
             return "stopped"
     return None
 
@@ -296,10 +307,10 @@ def see_to_its_end(tree: Tree, options: dict[str, str], spools: list[int]) -> di
     try:
         why = watch(tree, options, spools)
     except BaseException:
-        tree.kill(0.0)  # whatever befalls us: no agent without a supervisor
+        tree.kill()  # whatever befalls us: no agent without a supervisor
         raise
     ended_by_itself = tree.has_lost_its_agent()
-    tree.kill(SETTLE if ended_by_itself else float(options["term_grace"]))
+    tree.end(float(options["term_grace"]))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     facts: dict[str, str | float] = {
         "leftovers": len(tree.leftovers),
