@@ -347,9 +347,10 @@ class Run:
 
     # --- what comes of it ---------------------------------------------------------------------------------
 
-    def did(self, **how: Any) -> "Run":
-        """The owed deed was done, and came to this."""
-        return self.happened(*facts_of(self.due, self.state, self.now, **how))
+    def did(self, kind: type[Effect] | None = None, **how: Any) -> "Run":
+        """The owed deed (the first of this kind, if there are several) was done, and came to this."""
+        effect = self.due if kind is None else next(e for e in self.owed if isinstance(e, kind))
+        return self.happened(*facts_of(effect, self.state, self.now, **how))
 
     def until(self, kind: type[Effect], **how: Any) -> "Run":
         """Everything was done, benignly, until such a deed is owed."""

@@ -4,20 +4,23 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.artifacts import CommitMessage, DevelopmentResult
-from storyloop.core.errand import Delivered, GivenUp
+from storyloop.core.continuation import ContinuationState
+from storyloop.core.errand import Delivered, Errand, GivenUp
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
     CallEnded,
     CallStarted,
     CommandMeasured,
     Event,
+    HandoverCleaned,
+    HandoverWritten,
     StoryLanded,
     StoryLeft,
     StoryStarted,
     WaitEnded,
 )
 from storyloop.core.evidence import Evidence, reading_of
-from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements
+from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
 from storyloop.core.policy import Drain, OnExhausted
 from storyloop.core.progress import (
     Building,
@@ -31,8 +34,10 @@ from storyloop.core.progress import (
     StoryState,
     Work,
 )
+from storyloop.core.purpose import Checking, Demonstrating, Probing
 from storyloop.core.run_state import SNIPPET_CHARACTERS, RunState, phase_key
 from storyloop.core.steps import (
+    allowed,
     amended,
     block_dependents,
     errand_of,
@@ -57,9 +62,11 @@ def story_started(state: RunState, event: StoryStarted) -> RunState:
     progress, policy = state.going, state.effective_config()
     standing = progress.stories.get(event.story)
     expect(standing is not None and standing.state is StoryState.OPEN, state, event)
+    assert standing is not None
+    needed = progress.spec.story(event.story).depends_on
+    expect(all(progress.stories[name].state is StoryState.PASSED for name in needed), state, event)
     expect(event.iteration == state.iteration + 1, state, event)
     expect(progress.ledger.iterations_allowed > 0, state, event)
-    assert standing is not None
     state = state.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
     cs = fresh_continuation(policy).begin_cleanup()
     errand, cs = errands.begin(
@@ -79,26 +86,38 @@ def story_started(state: RunState, event: StoryStarted) -> RunState:
         cs=cs,
         hint=progress.hints.get(event.story, ""),
     )
-    ledger = replace(progress.ledger, iterations_allowed=progress.ledger.iterations_allowed - 1)
-    state = found(amended(state, ledger=ledger), *event.findings)
+    state = found(allowed(state, -1), *event.findings)
     state = stand(state, event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=()))
     return put(state, work)
 
 
-def handover_cleaned(state: RunState, story: str) -> RunState:
+def handover_cleaned(state: RunState, event: HandoverCleaned) -> RunState:
     """The handover is gone: the iteration can begin, or is over."""
-    work = state.going.work[story]
+    work = work_of(state, event.story, event)
+    expect(work.cs.context_cleanup_pending, state, event)
     cleaned = replace(work, cs=work.cs.context_cleaned())
-    if isinstance(work.stage, Closing):
-        rest = {key: value for key, value in state.going.work.items() if key != story}
-        return amended(state, work=rest)
-    return put(state, _prepared(state, cleaned))
+    match work.stage:
+        case Closing():
+            return amended(state, work={name: w for name, w in state.going.work.items() if name != event.story})
+        case Preparing():
+            return put(state, _prepared(state, cleaned))
+        case _:  # it was skipped before it had begun
+            return put(state, cleaned)
 
 
-def probed(state: RunState, event: CommandMeasured, story: str, criterion: int) -> RunState:
+def handover_written(state: RunState, event: HandoverWritten) -> RunState:
+    """The next attempt can read what became of the last."""
+    work = work_of(state, event.story, event)
+    expect(isinstance(work.stage, Building) and work.cs.context_write_pending, state, event)
+    return put(state, replace(work, cs=work.cs.context_written()))
+
+
+def probed(state: RunState, event: CommandMeasured, probing: Probing) -> RunState:
     """A criterion's command was tried on the untouched tree."""
-    work = work_of(state, story, event)
-    if not isinstance(work.stage, Preparing):
+    work, criterion = work_of(state, probing.story, event), probing.criterion
+    expect(not work.cs.context_cleanup_pending and event.tree == work.tree, state, event)
+    owed = owed_probes(work, state.going.spec.story(work.story))
+    if not isinstance(work.stage, Preparing) or probing not in owed:
         raise IllegalTransition(state.machine_state, event)
     green = reading_of(event.first, event.second).is_green
     tried = Preparing(probed=(*work.stage.probed, criterion))
@@ -108,19 +127,23 @@ def probed(state: RunState, event: CommandMeasured, story: str, criterion: int) 
 
 def _prepared(state: RunState, work: Work) -> Work:
     """The agent's turn begins once the old handover is gone and every proof was tried."""
-    story = state.going.spec.story(work.story)
-    proofs = [n for n, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
-    assert isinstance(work.stage, Preparing)
-    done = not work.cs.context_cleanup_pending and len(work.stage.probed) == len(proofs)
-    return replace(work, stage=Building()) if done else work
+    owed = owed_probes(work, state.going.spec.story(work.story))
+    return work if owed or work.cs.context_cleanup_pending else replace(work, stage=Building())
+
+
+def _turn_of(state: RunState, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
+    """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
+    work = work_of(state, story, event)
+    expect(isinstance(work.stage, Building | Describing), state, event)
+    return work, *errand_of(state, work)
 
 
 def call_started(state: RunState, event: CallStarted) -> RunState:
     """A process start is counted."""
-    work = work_of(state, event.story, event)
-    errand, cs = errand_of(state, work)
+    work, errand, cs = _turn_of(state, event.story, event)
     expect(isinstance(errand.stage, errands.Owed) and event.call == errand.calls + 1, state, event)
     expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
+    expect(errands.mode_owed(cs) == event.mode and not cs.context_write_pending, state, event)
     errand, cs = errands.call_started(errand, cs, event.at)
     state = amended(state, ledger=replace(state.going.ledger, calls=state.going.ledger.calls + 1))
     return with_errand(state, replace(work, calls=work.calls + 1), errand, cs)
@@ -128,9 +151,9 @@ def call_started(state: RunState, event: CallStarted) -> RunState:
 
 def call_ended(state: RunState, event: CallEnded) -> RunState:
     """What a call came to, for its errand, the ledger and the story."""
-    work = work_of(state, event.story, event)
-    errand, cs = errand_of(state, work)
+    work, errand, cs = _turn_of(state, event.story, event)
     expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, state, event)
+    expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
     report, policy = event.report, state.effective_config()
     state = state.capture_usage(phase_key(event.drain, event.story), report.usage)
     state = spent(state, event.ref, Spending.of_call(report.usage, report.cost_usd))
@@ -160,8 +183,7 @@ def call_ended(state: RunState, event: CallEnded) -> RunState:
 
 def wait_ended(state: RunState, event: WaitEnded) -> RunState:
     """The errand goes on."""
-    work = work_of(state, event.story, event)
-    errand, cs = errand_of(state, work)
+    work, errand, cs = _turn_of(state, event.story, event)
     expect(isinstance(errand.stage, errands.Waiting), state, event)
     ledger = replace(state.going.ledger, waited=state.going.ledger.waited + event.seconds)
     state = amended(state, ledger=ledger)
@@ -189,18 +211,22 @@ def _errand_moved(state: RunState, story: str, event: Event) -> RunState:
             return state
 
 
-def proof_measured(state: RunState, event: CommandMeasured, story: str, evidence: Evidence) -> RunState:
+def proof_measured(
+    state: RunState, event: CommandMeasured, purpose: Checking | Demonstrating, evidence: Evidence
+) -> RunState:
     """One more command was run on the attempt's tree."""
-    work = work_of(state, story, event)
+    work = work_of(state, purpose.story, event)
     proving = work.stage
     if not isinstance(proving, Proving) or evidence.tree != proving.tree:
         raise IllegalTransition(state.machine_state, event)
+    owed = owed_measurements(work, proving, state.going.spec.story(work.story), state.effective_config())
+    expect(purpose in owed, state, event)
     red = proving.red
     if not evidence.reading.is_green and len(red) < _MOST_RED:
         tail = (event.second or event.first).tail[-_TAIL_CHARACTERS:]
         red = (*red, Red(evidence, tail))
     work = replace(work, stage=replace(proving, measured=(*proving.measured, evidence), red=red))
-    return _proved(put(state, work), story, event)
+    return _proved(put(state, work), work.story, event)
 
 
 def _proved(state: RunState, story: str, event: Event) -> RunState:
@@ -259,6 +285,9 @@ def landed(state: RunState, event: StoryLanded) -> RunState:
     landing = work.stage
     if not isinstance(landing, Landing):
         raise IllegalTransition(state.machine_state, event)
+    changed = landing.tree != work.tree
+    expect(changed == (event.commit is not None), state, event)
+    expect(event.tip_tree == (landing.tree if changed else state.going.tip_tree), state, event)
     noted = landing.result.knowledge
     state = state.capture_story_knowledge(event.story, noted, event.commit, event.changes, line_counts=event.lines)
     state = state.set_work_summary(landing.result.summary, work.iteration)
@@ -273,6 +302,7 @@ def landed(state: RunState, event: StoryLanded) -> RunState:
         green_before=work.green_before,
         attempts=standing.attempts + _attempts_made(work),
         calls=standing.calls + work.calls,
+        unproven_commit=False,
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
     inherited = tuple(check for check in state.going.inherited if check not in green)
@@ -286,6 +316,8 @@ def left(state: RunState, event: StoryLeft) -> RunState:
     leaving = work.stage
     if not isinstance(leaving, Leaving):
         raise IllegalTransition(state.machine_state, event)
+    expect(leaving.commit_unproven or event.commit is None, state, event)
+    expect(event.commit is not None or event.tip == state.going.tip, state, event)
     state = replace(_closed(state, work, IterationStatus.FAILED, event), pre_story_commit=None)
     standing = state.going.stories[event.story]
     settled = replace(

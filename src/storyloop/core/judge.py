@@ -10,8 +10,8 @@ from storyloop.core.artifacts import DevelopmentResult
 from storyloop.core.errand import Shortfall
 from storyloop.core.evidence import Evidence
 from storyloop.core.policy import Policy, Require
-from storyloop.core.progress import Proving, Work
-from storyloop.core.purpose import Checking, Demonstrating
+from storyloop.core.progress import Preparing, Proving, Work
+from storyloop.core.purpose import Checking, Demonstrating, Probing
 from storyloop.core.spec import Story
 from storyloop.core.words import DevelopmentStatus
 
@@ -35,6 +35,16 @@ class Short(msgspec.Struct, frozen=True):
 
 
 Judgement = Passed | GreenButPartial | Short
+
+
+def owed_probes(work: Work, story: Story) -> list[Probing]:
+    """What is still to be tried on the untouched tree: green there makes a criterion's proof vacuous."""
+    tried = work.stage.probed if isinstance(work.stage, Preparing) else ()
+    return [
+        Probing(story=story.id, iteration=work.iteration, criterion=number)
+        for number, criterion in enumerate(story.acceptance_criteria, start=1)
+        if criterion.verify and number not in tried
+    ]
 
 
 def owed_measurements(work: Work, proving: Proving, story: Story, policy: Policy) -> list[Checking | Demonstrating]:

@@ -23,7 +23,7 @@ from storyloop.core.effects import (
 )
 from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Mode, Owed, Stranded, Waiting, Why, mode_owed
 from storyloop.core.errors import ProgrammerError
-from storyloop.core.judge import owed_measurements
+from storyloop.core.judge import owed_measurements, owed_probes
 from storyloop.core.policy import Command, Policy
 from storyloop.core.progress import (
     Building,
@@ -57,8 +57,7 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     if parks:  # what is under way is seen to its end first
         begun = tuple(e for e in owed if isinstance(e, CallAgent) and e.begun)
         return begun or (parks[0],)
-    free = width - len(progress.work)
-    return owed + _next_stories(state, free) if free > 0 else owed
+    return owed + _next_story(state) if len(progress.work) < width else owed
 
 
 def _opening(progress: Progress, policy: Policy) -> Effect | None:
@@ -76,20 +75,14 @@ def _opening(progress: Progress, policy: Policy) -> Effect | None:
     return None
 
 
-def _next_stories(state: RunState, free: int) -> tuple[Effect, ...]:
+def _next_story(state: RunState) -> tuple[Effect, ...]:
+    """One at a time, however many are ready: the number of an iteration is given when it has begun."""
     progress = state.going
     passed = {name for name, story in progress.stories.items() if story.state is StoryState.PASSED}
     closed = {name for name, story in progress.stories.items() if story.state is not StoryState.OPEN}
-    candidates = ready(progress.spec, passed, closed=closed)[:free]
-    if candidates:
-        return tuple(
-            StartStory(
-                key=f"{story.id}/{state.iteration + 1 + n}/start",
-                story=story.id,
-                iteration=state.iteration + 1 + n,
-            )
-            for n, story in enumerate(candidates)
-        )
+    for story in ready(progress.spec, passed, closed=closed):
+        iteration = state.iteration + 1
+        return (StartStory(key=f"{story.id}/{iteration}/start", story=story.id, iteration=iteration),)
     if progress.work:
         return ()
     shipped = all(story.state is StoryState.PASSED for story in progress.stories.values())
@@ -104,13 +97,9 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
         when = "end" if isinstance(work.stage, Closing) else "start"
         return (CleanHandover(key=f"{prefix}/clean/{when}", story=work.story),)
     match work.stage:
-        case Preparing(probed=probed):
-            criteria = progress.spec.story(work.story).acceptance_criteria
-            for number, criterion in enumerate(criteria, start=1):
-                if criterion.verify and number not in probed:
-                    purpose = Probing(story=work.story, iteration=work.iteration, criterion=number)
-                    return (_run(purpose, Command(run=criterion.verify), policy, tree=work.tree),)
-            raise ProgrammerError(f"story {work.story} is prepared but its agent's turn has not begun")
+        case Preparing():
+            purpose = owed_probes(work, progress.spec.story(work.story))[0]
+            return (_run(purpose, _command_of(progress, policy, purpose), policy, tree=work.tree),)
         case Building():
             return _errand(state, work, work.errand, attempt=work.cs.continuation_attempt)
         case Describing(errand=errand):
@@ -164,7 +153,8 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
     if progress.ledger.waited + left > policy.limits.max_wait:
         reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
-    return Wait(key=f"{errand.key}/wait/{waiting.until.isoformat()}", story=work.story, until=waiting.until)
+    wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"
+    return Wait(key=wait, story=work.story, until=waiting.until)
 
 
 def spent_budget(state: RunState) -> str | None:
@@ -197,7 +187,7 @@ def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: Mode, be
     )
 
 
-def _command_of(progress: Progress, policy: Policy, purpose: Checking | Demonstrating) -> Command:
+def _command_of(progress: Progress, policy: Policy, purpose: Probing | Checking | Demonstrating) -> Command:
     if isinstance(purpose, Checking):
         return policy.checks[purpose.check]
     criterion = progress.spec.story(purpose.story).acceptance_criteria[purpose.criterion - 1]

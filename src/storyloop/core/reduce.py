@@ -38,6 +38,7 @@ from storyloop.core.iteration import (
     call_ended,
     call_started,
     handover_cleaned,
+    handover_written,
     landed,
     left,
     probed,
@@ -64,6 +65,7 @@ from storyloop.core.progress import (
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
+    allowed,
     amended,
     block_dependents,
     can_be_left,
@@ -74,7 +76,6 @@ from storyloop.core.steps import (
     put,
     stand,
     with_errand,
-    work_of,
 )
 from storyloop.core.words import MachineState, RunStatus
 
@@ -140,23 +141,29 @@ def _clocked(state: RunState, event: Event) -> RunState:
     return replace(state, progress=replace(progress, last_at=event.at, ledger=ledger))
 
 
+# What humans do, they do to runs that are not running as well.
+_AT_ANY_TIME = StorySkipped | StoryReopened | RequestRefused | RunResumed
+
+
 def _reduced(state: RunState, event: Event) -> RunState:
+    expect(state.status is RunStatus.RUNNING or isinstance(event, _AT_ANY_TIME), state, event)
     match event:
         case RunOpened():
             raise IllegalTransition(state.machine_state, event)
         case WorktreeOpened():
+            expect(not state.going.opening.worktree_opened, state, event)
             opening = replace(state.going.opening, worktree_opened=True)
             state = found(state, *(Finding("worktree", warning) for warning in event.warnings))
             return amended(state, opening=opening, tip=event.tip, tip_tree=event.tip_tree)
         case CommandMeasured():
             return _measured(state, event)
         case StoryStarted():
+            expect(not _is_opening(state.going, state.effective_config()), state, event)
             return story_started(state, event)
-        case HandoverCleaned(story=story):
-            return handover_cleaned(state, story)
-        case HandoverWritten(story=story):
-            work = work_of(state, story, event)
-            return put(state, replace(work, cs=work.cs.context_written()))
+        case HandoverCleaned():
+            return handover_cleaned(state, event)
+        case HandoverWritten():
+            return handover_written(state, event)
         case CallStarted():
             return call_started(state, event)
         case CallEnded():
@@ -174,16 +181,16 @@ def _reduced(state: RunState, event: Event) -> RunState:
         case RequestRefused(number=number):
             return _inbox_seen(state, number)
         case RunInterrupted(number=number):
-            expect(state.status is RunStatus.RUNNING, state, event)
             state = state if number is None else _inbox_seen(state, number)
             return replace(state, status=RunStatus.INTERRUPTED)
         case RunParked(what=what, reason=reason):
-            expect(state.status is RunStatus.RUNNING, state, event)
             return amended(state, parked=Parked(what, reason)).transition_to(MachineState.PARKED, event.at)
         case RunResumed():
             return _resumed(state, event)
         case RunFinished(shipped=shipped):
-            expect(state.status is RunStatus.RUNNING and not state.going.work, state, event)
+            standings = {standing.state for standing in state.going.stories.values()}
+            expect(not state.going.work and StoryState.OPEN not in standings, state, event)
+            expect(shipped == (standings <= {StoryState.PASSED}), state, event)
             return state.transition_to(MachineState.COMPLETED if shipped else MachineState.FAILED, event.at)
         case _:
             assert_never(event)
@@ -193,29 +200,33 @@ def _reduced(state: RunState, event: Event) -> RunState:
 
 
 def _measured(state: RunState, event: CommandMeasured) -> RunState:
-    progress = state.going
+    progress, policy = state.going, state.effective_config()
+    opening = progress.opening
     state = found(state, *event.findings)
     match event.purpose:
         case SettingUp(number=number):
-            expect(number == progress.opening.setup_done, state, event)
+            expect(opening.worktree_opened, state, event)
+            expect(number == opening.setup_done < len(policy.worktree.setup), state, event)
             if not reading_of(event.first, event.second).is_green:
                 why = event.first.reason or f"exit status {event.first.exit_status}"
                 reason = f"the worktree's set-up command `{event.command}` failed: {why}"
                 return amended(state, failure=reason).transition_to(MachineState.FAILED, event.at)
-            return amended(state, opening=replace(progress.opening, setup_done=number + 1))
+            return amended(state, opening=replace(opening, setup_done=number + 1))
         case Baselining(check=check):
+            expect(opening.worktree_opened and opening.setup_done == len(policy.worktree.setup), state, event)
+            expect(check in policy.checks and check not in {e.check for e in opening.baseline}, state, event)
             evidence = _evidence(event, check=check)
-            opening = replace(progress.opening, baseline=(*progress.opening.baseline, evidence))
+            opening = replace(opening, baseline=(*opening.baseline, evidence))
             red = not evidence.reading.is_green
             return amended(
                 state, opening=opening, inherited=(*progress.inherited, check) if red else progress.inherited
             )
-        case Probing(story=story, criterion=criterion):
-            return probed(state, event, story, criterion)
-        case Checking(story=story, check=check):
-            return proof_measured(state, event, story, _evidence(event, check=check))
-        case Demonstrating(story=story, criterion=criterion):
-            return proof_measured(state, event, story, _evidence(event, criterion=criterion))
+        case Probing() as probing:
+            return probed(state, event, probing)
+        case Checking(check=check) as checking:
+            return proof_measured(state, event, checking, _evidence(event, check=check))
+        case Demonstrating(criterion=criterion) as demonstrating:
+            return proof_measured(state, event, demonstrating, _evidence(event, criterion=criterion))
         case _:
             assert_never(event.purpose)
 
@@ -252,6 +263,8 @@ def _skipped(state: RunState, event: StorySkipped) -> RunState:
         leaving = Leaving(state=StoryState.SKIPPED, reason=reason, at=event.at)
         return put(state, replace(work, stage=leaving))
     settled = replace(standing, state=StoryState.SKIPPED, reason=reason, blocked_by=None)
+    if standing.state is StoryState.OPEN:
+        state = allowed(state, -1)
     return block_dependents(stand(state, event.story, settled), event.story)
 
 
@@ -260,15 +273,16 @@ def _reopened(state: RunState, event: StoryReopened) -> RunState:
     standing = progress.stories.get(event.story)
     ended = (StoryState.BLOCKED, StoryState.SKIPPED)
     expect(standing is not None and standing.state in ended, state, event)
+    expect(event.story not in progress.work, state, event)  # it is still being left
     stories = dict(progress.stories)
     reopened = {event.story} | {name for name, s in stories.items() if s.blocked_by == event.story}
     for name in reopened:
         stories[name] = replace(stories[name], state=StoryState.OPEN, reason="", blocked_by=None)
-    ledger = replace(progress.ledger, iterations_allowed=progress.ledger.iterations_allowed + len(reopened))
-    state = amended(state, stories=stories, ledger=ledger, hints=progress.hints | {event.story: event.hint})
-    # A dependency of it may still be in the way; then it goes back to blocked, naming that one.
-    for name, other in state.going.stories.items():
-        if other.state in ended:
+    state = amended(state, stories=stories, hints=progress.hints | {event.story: event.hint})
+    state = allowed(state, len(reopened))
+    # Others may still be in the way; then it goes back to blocked, naming the first of them.
+    for name, other in stories.items():
+        if other.state in ended and other.blocked_by is None:
             state = block_dependents(state, name)
     return state
 

@@ -96,24 +96,27 @@ def expect(holds: bool, state: RunState, event: Event) -> None:
         raise IllegalTransition(state.machine_state, event)
 
 
+def allowed(state: RunState, more: int) -> RunState:
+    """So many more stories may be begun (or fewer)."""
+    ledger = state.going.ledger
+    return amended(state, ledger=replace(ledger, iterations_allowed=ledger.iterations_allowed + more))
+
+
 def block_dependents(state: RunState, culprit: str) -> RunState:
-    """Every open story that needs `culprit`, directly or not, cannot be begun."""
+    """Every open story that needs `culprit`, directly or through blocked ones, cannot be begun."""
     progress = state.going
     stories = dict(progress.stories)
+    reason = f"depends on {culprit}, which is {stories[culprit].state}"
     lost, blocked = {culprit}, 0
-    grew = True
-    while grew:
-        grew = False
-        for story in progress.spec.user_stories:
-            standing = stories[story.id]
-            if standing.state is StoryState.OPEN and lost.intersection(story.depends_on):
-                reason = f"depends on {culprit}, which is {stories[culprit].state}"
-                stories[story.id] = replace(standing, state=StoryState.BLOCKED, reason=reason, blocked_by=culprit)
-                lost.add(story.id)
-                blocked += 1
-                grew = True
-    ledger = replace(progress.ledger, iterations_allowed=progress.ledger.iterations_allowed - blocked)
-    return amended(state, stories=stories, ledger=ledger)
+    for story in progress.spec.order():
+        standing = stories[story.id]
+        if standing.state not in (StoryState.OPEN, StoryState.BLOCKED) or lost.isdisjoint(story.depends_on):
+            continue
+        lost.add(story.id)
+        if standing.state is StoryState.OPEN:
+            stories[story.id] = replace(standing, state=StoryState.BLOCKED, reason=reason, blocked_by=culprit)
+            blocked += 1
+    return allowed(amended(state, stories=stories), -blocked)
 
 
 _STANDING: dict[type, StoryState] = {
