@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,7 +157,7 @@ def test_without_a_diff_the_changes_are_empty_and_the_agent_is_believed_alone() 
     """No diff: an empty StoryChanges, knowledge from the agent."""
     noted = NotedKnowledge(files=(NotedFile(path="a.py", purpose="parses"),))
     after = merge_story(NOTHING, "US-001", None, noted)
-    assert after.story_changes == (StoryChanges(story_id="US-001"),)
+    assert after.story_changes == (StoryChanges(story_id="US-001", commit_hash=None),)
     assert after.files == {"a.py": FileInfo(purpose="parses", touched_by=("US-001",))}
 
 
@@ -260,12 +261,13 @@ def test_what_the_story_names_comes_before_what_is_recent() -> None:
 
 
 def test_what_dependencies_touched_comes_before_what_others_did_since() -> None:
-    """US-001's three files, newest touch first, then the rest."""
+    """US-001's three files, newest touch first, fill these 104 characters; the newer decision has to wait."""
     lines = render(TOLD, focus=frozenset({"US-001"}), budget_tokens=26).splitlines()
     assert lines == [
         "Files:",
         "- src/new.py (80 lines): new things [make, New]",
         "- src/old.py (5 lines): old things",
+        "- src/named.py",
     ]
 
 
@@ -275,10 +277,52 @@ def test_no_room_or_no_knowledge_is_no_text() -> None:
     assert [render(TOLD, focus=frozenset(), budget_tokens=room) for room in (0, 1, 2, 3)] == [""] * 4
 
 
+@pytest.mark.parametrize("padding", ["", "x", "xx", "xxx"])
+def test_the_budget_is_used_to_its_last_character(padding: str) -> None:
+    """Everything is told from the first budget that holds it: no token is held back."""
+    everything = ProjectKnowledge(
+        files={"a.py": FileInfo(purpose="p" + padding), "b.py": FileInfo()},
+        patterns=(Pattern(story_id="US-001", description="short", example_file=None),),
+    )
+    text = f"Files:\n- a.py: p{padding}\n- b.py\nPatterns:\n- short (US-001)"
+    enough = -(-len(text) // 4)
+    assert render(everything, focus=frozenset(), budget_tokens=enough) == text
+    assert len(render(everything, focus=frozenset(), budget_tokens=enough - 1)) < len(text)
+
+
+def test_a_pattern_is_relevant_through_its_example() -> None:
+    """The story that names the example is told the pattern first."""
+    knowledge = ProjectKnowledge(
+        patterns=(
+            Pattern(story_id="US-001", description="first", example_file="a.py"),
+            Pattern(story_id="US-001", description="second", example_file="b.py"),
+        )
+    )
+    told = render(knowledge, focus=frozenset({"b.py"}), budget_tokens=12)
+    assert told == "Patterns:\n- second (US-001, see b.py)"
+
+
 def test_long_texts_of_an_agent_are_cut_between_characters() -> None:
-    """One entry cannot eat the budget."""
-    knowledge = ProjectKnowledge(files={"a.py": FileInfo(purpose="ü" * 5000)})
-    assert render(knowledge, focus=frozenset(), budget_tokens=1000) == f"Files:\n- a.py: {'ü' * 119}…"
+    """One entry cannot eat the budget, and what just fits is whole."""
+    knowledge = ProjectKnowledge(
+        files={
+            "a.py": FileInfo(purpose="ü" * 5000, key_symbols=("s" * 5000,)),
+            "b.py": FileInfo(purpose="ü" * 120, key_symbols=("s" * 80,)),
+            "c" * 5000: FileInfo(),
+        },
+        decisions=(Decision(story_id="US-001", topic="t" * 500, choice="c" * 500, rationale="r" * 500),),
+        patterns=(Pattern(story_id="US-001", description="d" * 500, example_file=None),),
+    )
+    assert render(knowledge, focus=frozenset(), budget_tokens=1000).splitlines() == [
+        "Files:",
+        f"- a.py: {'ü' * 119}… [{'s' * 79}…]",
+        f"- b.py: {'ü' * 120} [{'s' * 80}]",
+        f"- {'c' * 199}…",
+        "Decisions:",
+        f"- {'t' * 79}…: {'c' * 119}… (US-001) - {'r' * 119}…",
+        "Patterns:",
+        f"- {'d' * 239}… (US-001)",
+    ]
 
 
 STORY = st.sampled_from(["US-001", "US-002", "US-003"])

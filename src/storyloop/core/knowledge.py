@@ -164,15 +164,11 @@ def _with_decisions(
             if _same(kept[older].choice) == _same(note.choice):
                 continue
             kept[older] = msgspec.structs.replace(kept[older], superseded_by=story_id)
-        kept.append(
-            Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale)
-        )
+        kept.append(Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale))
     return tuple(kept)
 
 
-def _with_patterns(
-    patterns: tuple[Pattern, ...], story_id: str, noted: Iterable[NotedPattern]
-) -> tuple[Pattern, ...]:
+def _with_patterns(patterns: tuple[Pattern, ...], story_id: str, noted: Iterable[NotedPattern]) -> tuple[Pattern, ...]:
     kept = {_same(pattern.description): pattern for pattern in patterns}
     for note in noted:
         kept.setdefault(
@@ -185,7 +181,7 @@ def _with_patterns(
 # --- rendering for a prompt -------------------------------------------------------------------------------
 
 _SECTIONS = ("Files:", "Decisions:", "Patterns:")
-_Ranked = tuple[tuple[bool, int], int, Callable[[], str]]
+_Ranked = tuple[int, int, Callable[[], str]]
 
 
 def render(knowledge: ProjectKnowledge, *, focus: frozenset[str], budget_tokens: int) -> str:
@@ -194,26 +190,25 @@ def render(knowledge: ProjectKnowledge, *, focus: frozenset[str], budget_tokens:
     `focus` holds story ids and file names: what they touch comes first, then what is recent. Decisions that
     were superseded are left out. A token is taken to be 4 characters.
     """
-    room = budget_tokens * CHARACTERS_PER_TOKEN
+    room = budget_tokens * CHARACTERS_PER_TOKEN + 1  # each line is counted with its end; the last has none
     told: tuple[list[str], ...] = tuple([] for _ in _SECTIONS)
-    for _, section, line in sorted(_ranked(knowledge, focus), key=itemgetter(0)):
+    for _, section, line in sorted(_ranked(knowledge, focus), key=itemgetter(0), reverse=True):
         text = line()
         cost = len(text) + 1 + (0 if told[section] else len(_SECTIONS[section]) + 1)
         if cost > room:
             break  # what is less relevant is never told in its place
         told[section].append(text)
         room -= cost
-    return "\n".join(
-        "\n".join((heading, *lines)) for heading, lines in zip(_SECTIONS, told, strict=True) if lines
-    )
+    return "\n".join("\n".join((heading, *lines)) for heading, lines in zip(_SECTIONS, told, strict=True) if lines)
 
 
 def _ranked(knowledge: ProjectKnowledge, focus: frozenset[str]) -> Iterator[_Ranked]:
-    """Everything that may be told: its rank (lowest first), its section, and how to say it."""
+    """Everything that may be told: its rank (highest first), its section, and how to say it."""
     landed = {changes.story_id: number for number, changes in enumerate(knowledge.story_changes)}
 
-    def rank(names: tuple[str, ...], newest_story: str) -> tuple[bool, int]:
-        return focus.isdisjoint(names), -landed.get(newest_story, -1)
+    def rank(names: tuple[str, ...], newest_story: str) -> int:
+        recency = landed.get(newest_story, -1)
+        return recency if focus.isdisjoint(names) else recency + len(landed) + 1
 
     for path, info in knowledge.files.items():
         names = (path, path.rpartition("/")[2], *info.touched_by)

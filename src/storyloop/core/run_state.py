@@ -71,7 +71,7 @@ _PAUSES = {_S.WAITING, _S.PARKED}
 _LEGAL: dict[MachineState, set[MachineState]] = {
     _S.IDLE: {_S.LOADING_SPEC, _S.INITIALIZING},
     **{state: after | _PAUSES | {_S.FAILED} for state, after in _WORK.items()},
-    **{pause: set(_WORK) | _PAUSES - {pause} | {_S.FAILED} for pause in _PAUSES},
+    **{pause: set(_WORK) | _PAUSES | {_S.FAILED} for pause in _PAUSES},
     _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING},  # a retry: of a blocked story, or of the set-up
     _S.COMPLETED: set(),
 }
