@@ -18,7 +18,7 @@ from storyloop.config.load import Loaded, amended, load
 from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
-from storyloop.core.policy import Drain, Policy, Require
+from storyloop.core.policy import AgentSpec, Drain, Policy, Require
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
@@ -58,6 +58,8 @@ class Tools:
     hands: Callable[[Place, str, str], Hands]  # the run's place, its repository's identity, the user's checkout
     lock: Callable[[Path], Lock]
     holder: Callable[[Path], int | None]
+    absent_program: Callable[[AgentSpec], str | None]  # what an agent starts, when it is not on this machine
+    absent_word: Callable[[str, Path], str | None]  # the same for a line of shell in a checkout
     sweep: Callable[[], Sequence[str]]
     new_id: Callable[[], str]
 
@@ -86,6 +88,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     worktree: str
     reuse_branch: bool
     bounds: Bounds
+    notes: tuple[str, ...]  # what a user should know before it starts
 
     @property
     def policy(self) -> Policy:
@@ -120,7 +123,8 @@ class Service(Archive):
         spec = read_spec(spec_file)
         checkout = self._tools.survey(cwd)
         loaded = load(root=Path(checkout.root), environ=self._tools.environ, flags=flags)
-        _require_chain(loaded.policy)
+        missing = self._require_agents(loaded.policy)
+        self._require_checks(loaded.policy, Path(checkout.root))
         _require_proofs(spec, loaded.policy)
         self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
         worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
@@ -138,7 +142,36 @@ class Service(Archive):
             worktree=worktree,
             reuse_branch=reuse_branch,
             bounds=bounds(spec, loaded.policy),
+            notes=(*loaded.warnings, *checkout.warnings, *missing),
         )
+
+    def _require_agents(self, policy: Policy) -> tuple[str, ...]:
+        """Notes on agents of the chain that are not here, as long as one is."""
+        chain = policy.chain_of(Drain.STORY)
+        if not chain:
+            raise UserError(
+                "No agent is configured.",
+                "Set [chains] default in storyloop.toml (`storyloop init` writes one), or give --agent NAME.",
+            )
+        names = list(dict.fromkeys(ref.agent for ref in chain))
+        absent = {name: self._tools.absent_program(policy.agents[name]) for name in names}
+        missing = [
+            f"agent {name}: {program} was not found or is not executable" for name, program in absent.items() if program
+        ]
+        if len(missing) == len(names):
+            raise UserError(f"{'; '.join(missing)}.", "Install it, or correct [agents] in your configuration.")
+        return tuple(missing)
+
+    def _require_checks(self, policy: Policy, root: Path) -> None:
+        if policy.worktree.setup:
+            return  # what a check starts may only be there after the set-up
+        for name, check in policy.checks.items():
+            program = self._tools.absent_word(check.run, root)
+            if program is not None:
+                raise UserError(
+                    f"check {name} starts {program}, which was not found or is not executable.",
+                    "Correct [checks] in storyloop.toml, or let [worktree] setup make it.",
+                )
 
     def _require_branch(self, branch: str, checkout: Checkout, *, reuse: bool) -> None:
         for row in self._tools.journal.rows(checkout.identity):
@@ -328,14 +361,6 @@ def read_spec(path: Path) -> Spec:
             "Write them under `## User Stories` as `### US-001: Title`; see docs/spec.md.",
         )
     return spec
-
-
-def _require_chain(policy: Policy) -> None:
-    if not policy.chain_of(Drain.STORY):
-        raise UserError(
-            "No agent is configured.",
-            "Set [chains] default in storyloop.toml (`storyloop init` writes one), or give --agent NAME.",
-        )
 
 
 def _require_proofs(spec: Spec, policy: Policy) -> None:

@@ -38,6 +38,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.clock import RealClock
     from storyloop.world.papers import WorktreePapers
     from storyloop.world.process import sweep
+    from storyloop.world.programs import absent_program, absent_word
     from storyloop.world.repository import GitRepository
 
     environ = dict(os.environ if environ is None else environ)
@@ -66,6 +67,8 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             hands=hands,
             lock=RunLock,
             holder=holder,
+            absent_program=lambda agent: absent_program(agent, environ),
+            absent_word=lambda line, root: absent_word(line, root, environ),
             sweep=lambda: [str(swept) for swept in sweep(home)],
             new_id=lambda: str(uuid.uuid4()),
         )

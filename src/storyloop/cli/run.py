@@ -58,8 +58,8 @@ def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: boo
     service = make_service()
     prepared = service.prepare(spec, here(), flags=Flags(**said), reuse_branch=reuse_branch)
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
-    for warning in (*prepared.loaded.warnings, *prepared.checkout.warnings):
-        face.tell(f"note: {warning}")
+    for note in prepared.notes:
+        face.tell(f"note: {note}")
     if dry_run:
         click.echo("\n".join([_header(prepared), "", *order_lines(prepared.spec)]))
         return 0

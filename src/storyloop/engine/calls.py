@@ -43,7 +43,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         )
         watch = hands.agents.launch(order)
     report = _watched(watch, hands, stop)
-    label = f"calls/{work.story}.{work.iteration}.{effect.drain}.{effect.call}"
+    label = f"calls/{work.story}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=state.going.tip, label=label)
     author = Author(message=f"{work.story}: files after call {effect.call} of {effect.ref}", at=started)
     pin = hands.repository.pin(hands.place, tree=settled.tree, label=label, author=author)
@@ -78,7 +78,7 @@ def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prom
     policy = state.effective_config()
     errand, cs = errand_of(state, work)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
-    name = f"{work.story}.{work.iteration}.{effect.drain}.{effect.call}"
+    name = f"{work.story}-{work.iteration}-{effect.drain}-{effect.call}"
     return CallOrder(
         run_id=state.run_id,
         key=effect.key,

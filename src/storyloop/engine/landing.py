@@ -18,7 +18,7 @@ from storyloop.ports import Author
 def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[Event]:
     """A story starts at the branch's tip; whatever else lies in the worktree is kept by a ref first."""
     progress, repository, place = state.going, hands.repository, hands.place
-    label = f"{effect.story}.{effect.iteration}/before"
+    label = f"before/{effect.story}-{effect.iteration}"
     settled = repository.settle(place, expected_tip=progress.tip, label=label)
     findings = settled.findings
     if settled.tree != progress.tip_tree:
@@ -94,13 +94,13 @@ def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[E
 
 
 def _pinned_work(work: Work, leaving: Leaving, hands: Hands) -> Iterator[str]:
-    label = f"{leaving.state}/{work.story}.{work.iteration}"
+    label = f"{leaving.state}/{work.story}-{work.iteration}"
     if work.pin is not None and work.pin.tree != work.tree:
         yield _pin(work, work.pin.tree, label, leaving.at, hands)
     now = hands.repository.snapshot(hands.place)
     kept = {work.tree} if work.pin is None else {work.tree, work.pin.tree}
     if now not in kept:  # somebody changed files after the last call had ended
-        yield _pin(work, now, f"{label}.later/{now[:12]}", leaving.at, hands)
+        yield _pin(work, now, f"{label}-later/{now[:12]}", leaving.at, hands)
 
 
 def _pin(work: Work, tree: str, label: str, at: datetime, hands: Hands) -> str:

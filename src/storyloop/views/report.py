@@ -34,7 +34,7 @@ def headline(state: RunState) -> str:
             return f"Not shipped: {of}." + (f" {progress.failure}" if progress.failure else "")
         case RunStatus.PARKED:
             reason = progress.parked.reason if progress.parked else ""
-            return f"Parked: {of}; {reason}."
+            return f"Parked: {of}; {reason.rstrip('.')}."
         case RunStatus.INTERRUPTED:
             return f"Interrupted: {of} so far."
         case RunStatus.RUNNING:
