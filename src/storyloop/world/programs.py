@@ -14,7 +14,7 @@ _SHELL = frozenset(
         ". : [ alias bg break case cd command continue do done echo elif else esac eval exec exit export false fg fi "
         "for getopts hash if in jobs kill local printf pwd read readonly return set shift test then times trap true "
         "type ulimit umask unalias unset until wait while"
-    ).split()
+    ).split()  # noqa: SIM905 - a list of words is read as such
 )
 _PLAIN = re.compile(r"[\w./+-]+")
 
