@@ -55,7 +55,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 def files_of(path: Path, tree: str, *, env: Mapping[str, str]) -> dict[str, bytes]:
     """The files of a tree or commit; a link is its target, a submodule its commit; modes are not told."""
     files: dict[str, bytes] = {}
-    for entry in filter(None, git(path, "ls-tree", "-r", "-z", tree, env=env).split("\0")):
+    for entry in filter(None, git(path, "ls-tree", "-r", "-z", "--full-tree", tree, env=env).split("\0")):
         about, name = entry.split("\t", 1)
         _, kind, identity = about.split(" ")
         command = ["git", "cat-file", kind, identity]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from gitkit import files_of, git, isolated, make_repository, write_file
 
+from gitkit import files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.facts import Change, ChangeKind
 from storyloop.ports import Author, Place, Repository
@@ -162,14 +162,14 @@ def test_a_worktree_begins_with_the_files_of_its_base(world, repository, place):
     assert repository.snapshot(place) == repository.tree_of(world.base)
 
 
-def test_opening_again_changes_nothing(world, repository, place):
+def test_opening_again_changes_nothing(world, place):
     """A repetition after a crash finds the worktree as it is, work included."""
     world.write(place, "new.txt", b"new\n")
     assert opened(world, place) == ()
     assert world.files(place) == {**BASE, "new.txt": b"new\n"}
 
 
-def test_an_existing_branch_is_refused(world, repository, place, closed, tmp_path):
+def test_an_existing_branch_is_refused(world, repository, place, tmp_path):
     """A branch that is there already belongs to somebody, unless he says that it may be used."""
     repository.close_worktree(place)
     with pytest.raises(UserError, match="feature/x exists already"):
@@ -189,7 +189,8 @@ def test_a_reused_branch_keeps_its_tip(world, repository, place, tmp_path):
     assert world.files(again) == {**BASE, "new.txt": b"new\n"}
 
 
-def test_a_branch_that_another_run_has_checked_out_is_refused(world, place, tmp_path):
+@pytest.mark.usefixtures("place")
+def test_a_branch_that_another_run_has_checked_out_is_refused(world, tmp_path):
     """Two worktrees never share a branch."""
     other = Place(run_id="r2", worktree=str(tmp_path / "2"), branch="feature/x", run_dir=str(tmp_path / "r2"))
     with pytest.raises(UserError, match="checked out"):
@@ -378,7 +379,7 @@ def test_a_pin_keeps_a_tree_through_a_reset(world, repository, place):
     assert world.describe(pin.commit) == (tree, world.base, AUTHOR.message)
 
 
-def test_pinning_again_is_the_same_pin(world, repository, place):
+def test_pinning_again_is_the_same_pin(repository, place):
     """The same label and tree are one pin, also a moment later."""
     tree = repository.snapshot(place)
     first = repository.pin(place, tree=tree, label="US-001/1", author=AUTHOR)

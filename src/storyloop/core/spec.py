@@ -6,6 +6,7 @@ its ids are unique, its dependencies known and free of cycles, and its branch a 
 
 import heapq
 from collections.abc import Set
+from functools import cached_property
 
 import msgspec
 
@@ -34,7 +35,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     extra: dict[str, object] = {}
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True):
     """What is wanted; `user_stories` stand in the order of the file."""
 
     project: str
@@ -46,10 +47,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def story(self, story_id: str) -> Story:
         """The story with this id; a `KeyError` when there is none."""
-        for story in self.user_stories:
-            if story.id == story_id:
-                return story
-        raise KeyError(story_id)
+        return self._by_id[story_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Story]:
+        return {story.id: story for story in self.user_stories}
 
     def order(self) -> tuple[Story, ...]:
         """Every story, in the order in which a run takes them one at a time if all of them pass."""

@@ -24,6 +24,7 @@ from storyloop.world.git import shown
 from storyloop.world.workplace import Workplace, copy_index, store
 
 _SETTINGS = ("config", "config.worktree", "info/attributes", "info/exclude", "info/sparse-checkout", "info/grafts")
+_STASHES = "logs/refs/stash"  # the list of the user's stashes, which every worktree shares
 _OWN_SETTINGS = ("config.worktree", "info/sparse-checkout")
 _UNFINISHED = frozenset(
     {
@@ -218,11 +219,30 @@ def _put_settings_back(at: Workplace) -> None:
         if was == is_now or _is_harmless(at, was, is_now):
             continue
         path = Path(name)
+        if path == at.common / _STASHES:
+            _keep_dropped_stashes(at, was, is_now)
+            continue
         kept = f"; the changed version is kept as {_keep_version(at, path, is_now)}" if is_now else ""
         what = "hooks-changed" if "hooks" in (path.name, path.parent.name) else "config-changed"
         at.found(what, f"{path} was changed, and is put back{kept}.")
         _restore(path, was)
     remember(at)  # with what was harmless, so that it is weighed only once
+
+
+def _keep_dropped_stashes(at: Workplace, was: _Kept | None, is_now: _Kept | None) -> None:
+    """Somebody dropped stashes, the agent or the user: a ref keeps them, and the list is left as it is."""
+    dropped = sorted(_stashes(was) - _stashes(is_now))
+    if dropped:
+        refs = {at.pin_ref("stash", stash[:12]): stash for stash in dropped}
+        steps = "".join(f"update {ref} {stash}\n" for ref, stash in refs.items())
+        at.repository.run("update-ref", "--stdin", stdin=steps.encode())
+        at.found("stash-dropped", f"Stashes were dropped; `git stash apply` takes them from {', '.join(refs)}.")
+
+
+def _stashes(kept: _Kept | None) -> set[str]:
+    # Each line of the list: the hash before, the hash of this stash, who, when, a message.
+    lines = kept.content.decode(errors="replace").splitlines() if isinstance(kept, _Plain) else []
+    return {line.split()[1] for line in lines}
 
 
 def _keep_version(at: Workplace, path: Path, version: _Kept) -> Path:
@@ -267,7 +287,7 @@ def _without_branches(at: Workplace, config: bytes) -> list[bytes] | None:
 
 def _look_at_settings(at: Workplace) -> _Memory:
     common = at.common
-    paths = [*(common / name for name in _SETTINGS), *(at.admin / name for name in _OWN_SETTINGS)]
+    paths = [common / _STASHES, *(common / name for name in _SETTINGS), *(at.admin / name for name in _OWN_SETTINGS)]
     seen = ((path, _look(path)) for path in (*paths, *_hooks(common / "hooks")))
     return {str(path): kept for path, kept in seen if kept is not None}
 

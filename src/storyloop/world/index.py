@@ -89,9 +89,13 @@ def hand_over(at: Workplace) -> None:
 def restore_changed(at: Workplace, tree: str) -> tuple[Change, ...]:
     """Files of `tree` that were changed or deleted are as they were; which ones comes back."""
     hold_tree(at, tree)
-    changed = _ask_status(at).changed
+    status = _ask_status(at)
+    changed = status.changed
     if not changed:
         return ()
+    for path in status.untracked:
+        if path[:-1] in changed:  # a repository where a file of the tree belongs: nothing else is opened up here
+            _open_up(at, path)
     paths = b"".join(path + b"\0" for path in changed)
     _accessibly(at, "checkout-index", "-u", "-f", "-q", "-z", "--stdin", stdin=paths)
     return tuple(Change(shown(path), kind) for path, kind in sorted(changed.items()))
@@ -204,14 +208,19 @@ def _ask_status(at: Workplace, *, untracked: Literal["all", "normal"] = "all") -
     for entry in answer.out.split(b"\0"):
         match entry[:1]:
             case b"1":
-                _, states, submodule, *_, path = entry.split(b" ", 8)
-                worktree = states[1:]
-                if worktree == b".":
-                    continue
-                if submodule.startswith(b"S") and worktree != b"D":
-                    submodules.append(path)
-                else:
-                    changed[path] = ChangeKind.DELETED if worktree == b"D" else ChangeKind.MODIFIED
+                _, states, submodule, _, _, mode, *_, path = entry.split(b" ", 8)
+                match states[1:], submodule[:1]:
+                    case b".", _:
+                        pass
+                    case b"D", _:
+                        changed[path] = ChangeKind.DELETED
+                    case b"T", b"S" if mode == b"160000":  # a file that became a repository
+                        changed[path] = ChangeKind.MODIFIED
+                        created.append(path + b"/")
+                    case _, b"S":
+                        submodules.append(path)
+                    case _:
+                        changed[path] = ChangeKind.MODIFIED
             case b"?":
                 (nested if _is_linked_worktree(at, entry[2:]) else created).append(entry[2:])
             case _:

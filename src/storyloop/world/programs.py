@@ -10,11 +10,59 @@ from storyloop.core.policy import AgentKind, AgentSpec
 
 # What `sh` does itself, so that no file need be there. Words that begin something else (`(`, `!`) are not plain.
 _SHELL = frozenset(
-    (
-        ". : [ alias bg break case cd command continue do done echo elif else esac eval exec exit export false fg fi "
-        "for getopts hash if in jobs kill local printf pwd read readonly return set shift test then times trap true "
-        "type ulimit umask unalias unset until wait while"
-    ).split()  # noqa: SIM905 - a list of words is read as such
+    [
+        ".",
+        ":",
+        "[",
+        "alias",
+        "bg",
+        "break",
+        "case",
+        "cd",
+        "command",
+        "continue",
+        "do",
+        "done",
+        "echo",
+        "elif",
+        "else",
+        "esac",
+        "eval",
+        "exec",
+        "exit",
+        "export",
+        "false",
+        "fg",
+        "fi",
+        "for",
+        "getopts",
+        "hash",
+        "if",
+        "in",
+        "jobs",
+        "kill",
+        "local",
+        "printf",
+        "pwd",
+        "read",
+        "readonly",
+        "return",
+        "set",
+        "shift",
+        "test",
+        "then",
+        "times",
+        "trap",
+        "true",
+        "type",
+        "ulimit",
+        "umask",
+        "unalias",
+        "unset",
+        "until",
+        "wait",
+        "while",
+    ]
 )
 _PLAIN = re.compile(r"[\w./+-]+")
 

@@ -80,7 +80,7 @@ def discover(cwd: str | Path, environ: Mapping[str, str]) -> RepositoryFacts:
     return RepositoryFacts(
         identity=identity,
         checkout=checkout,
-        main_checkout=_main_checkout(git, identity),
+        main_checkout=_main_checkout(git, identity) if Trait.LINKED in found else checkout,
         head=os.fsdecode(head.out).strip(),
         branch=current,
         default_branch=_default_branch(git, settings, current),
@@ -170,7 +170,7 @@ def _settings(git: Git) -> dict[str, str]:
 def _main_checkout(git: Git, identity: str) -> str:
     # The first entry is the main one; of a bare repository it is the repository.
     first = git.line("worktree", "list", "--porcelain").splitlines()[0].removeprefix("worktree ")
-    return identity if not os.path.isdir(first) else os.path.realpath(first)
+    return os.path.realpath(first) if os.path.isdir(first) else identity
 
 
 def _default_branch(git: Git, settings: Mapping[str, str], current: str | None) -> str | None:
