@@ -12,7 +12,10 @@ from storyloop.core.spec import Spec
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Upper bounds; None means that nothing but the calls bounds it."""
+    """Upper bounds; None means that nothing but the calls bounds it.
+
+    Tokens and money are looked at before each call, so the last one may go over them.
+    """
 
     stories: int
     calls: int
@@ -36,14 +39,15 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy) -> Bounds:
     if budget.calls is not None:
         calls = min(calls, budget.calls)
     agent_seconds = calls * limits.call_timeout
-    if budget.time is not None:
-        agent_seconds = min(agent_seconds, budget.time)
+    if budget.time is not None:  # it is looked at before a call, and the last one has its whole deadline
+        agent_seconds = min(agent_seconds, budget.time + limits.call_timeout)
     attempts = max(1, limits.continuations)
     checks = sum(policy.check_timeout(check) for check in policy.checks.values())
     proofs = [sum(c.verify is not None for c in s.acceptance_criteria) for s in spec.user_stories if not s.passes]
     most_proofs = max(proofs, default=0) * limits.check_timeout
-    # Every command may be run twice (a red one is), on each attempt, after its run on the untouched tree.
-    check_seconds = 2 * checks + iterations * (most_proofs + attempts * 2 * (checks + most_proofs))
+    set_up = len(policy.worktree.setup) * limits.check_timeout
+    # Every check and proof may be run twice (a red one is), on each attempt, after its run on the untouched tree.
+    check_seconds = set_up + 2 * checks + iterations * (most_proofs + attempts * 2 * (checks + most_proofs))
     return Bounds(
         stories=iterations,
         calls=calls,
