@@ -118,6 +118,12 @@ def test_a_run_cannot_be_written_to() -> None:
     assert run == opened()
 
 
+def test_a_run_that_no_journal_stands_behind_has_no_progress_to_ask_for() -> None:
+    """What is ours beyond the reference is never made up."""
+    with pytest.raises(ProgrammerError, match="not folded from a journal"):
+        _ = opened().going
+
+
 def test_the_policy_in_force_is_the_snapshot_or_else_the_defaults() -> None:
     """`effective_config` reads no file."""
     assert opened().effective_config() == Policy()
@@ -396,6 +402,8 @@ def test_durations_are_whole_seconds_until_the_end_or_now() -> None:
     assert (run.current_iteration_duration(later(12.9)), run.run_duration_secs(later(12.9))) == (2, 12)
     run = run.finish_iteration(SUCCESS, "", later(40))
     assert (run.current_iteration_duration(later(99)), run.run_duration_secs(later(99))) == (30, 99)
+    second = run.start_iteration("US-002", later(50))
+    assert second.current_iteration_duration(later(57)) == 7
     ended = run.transition_to(MachineState.FAILED, later(100))
     assert ended.run_duration_secs(later(500)) == 100
     assert opened().run_duration_secs(later(-1)) == 0
