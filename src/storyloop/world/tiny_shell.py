@@ -1,7 +1,7 @@
 """A tiny shell over in-memory files, and checks that run it: for thousands of journeys without a process.
 
-It knows `true`, `false`, `exit N`, `test -f P`, `test ! -f P`, `grep -q TEXT P` and `touch P`, joined by ` && `. On
-these lines it and a real shell come to the same result; whatever else a line says is a command not found.
+It knows `true`, `false`, `exit N`, `test -f P`, `test ! -f P`, `grep -q TEXT P`, `touch P` and `echo TEXT > P`, joined
+by ` && `. On these lines it and a real shell come to the same result; whatever else a line says is a command not found.
 """
 
 import hashlib
@@ -44,6 +44,9 @@ def _run(words: list[str], files: Files) -> tuple[int, bytes]:
             return 2, f"grep: {path}: No such file or directory\n".encode()
         case ["touch", path]:
             files.setdefault(path, b"")
+            return 0, b""
+        case ["echo", text, ">", path]:
+            files[path] = f"{text}\n".encode()
             return 0, b""
         case _:
             return COMMAND_NOT_FOUND, f"sh: 1: {words[0]}: not found\n".encode()

@@ -1,0 +1,340 @@
+"""Journeys: whole runs as data, and how one is played.
+
+A journey (tests/journeys/*.toml) says what lies in the repository, what the spec asks, what each scripted agent does,
+what a person does (`act`), and what must come of it: the facts of each act as lines (`told`), exit codes, the commits
+and files of the branch, where each story stands, what is kept by refs, what an agent was told.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, assert_never
+
+import msgspec
+
+from storyloop.config.layers import Flags
+from storyloop.core.artifacts import DevelopmentResult
+from storyloop.core.events import (
+    CallEnded,
+    CallStarted,
+    CommandMeasured,
+    Event,
+    HandoverCleaned,
+    HandoverWritten,
+    RequestRefused,
+    RunFinished,
+    RunInterrupted,
+    RunOpened,
+    RunParked,
+    RunResumed,
+    StoryLanded,
+    StoryLeft,
+    StoryReopened,
+    StorySkipped,
+    StoryStarted,
+    WaitEnded,
+    WorktreeOpened,
+)
+from storyloop.core.evidence import reading_of
+from storyloop.core.facts import Answered, CallReport, Ending, Failed, Finding, Interrupted, Malformed
+from storyloop.core.policy import Drain
+from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, Purpose, SettingUp
+from storyloop.core.run_state import RunState
+from storyloop.core.words import RunStatus
+from storyloop.service import Prepared, Service, exit_code
+from storyloop.views.rows import evidence_rows
+
+FOLDER = Path(__file__).with_name("journeys")
+BRANCH = "feature/journey"
+_DEAD = (RunStatus.RUNNING, RunStatus.INTERRUPTED)
+
+
+# --- what a journey says ------------------------------------------------------------------------------------
+
+
+class _Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of a journey's file."""
+
+
+class StorySaid(_Said, frozen=True, kw_only=True):
+    """A story of the spec; a criterion is its command, or empty where nothing proves it."""
+
+    id: str
+    criteria: list[str]
+    depends_on: list[str] = []
+    passes: bool = False
+
+
+class Act(_Said, frozen=True, kw_only=True):
+    """One thing that a person does, and the facts that come of it."""
+
+    do: str  # run | resume | retry | skip, or what happens outside: turns (another script), put (a file), later (time)
+    flags: dict[str, Any] = {}
+    story: str = ""
+    text: str = ""
+    agent: str = ""
+    path: str = ""
+    turns: list[dict[str, Any]] = []
+    seconds: float = 0.0
+    exit: int = 0
+    facts: str = ""
+
+
+class Told(_Said, frozen=True, kw_only=True):
+    """Something that the prompt of a call must hold, or must not."""
+
+    call: str  # US-001-1-story-2: story, iteration, drain, number
+    holds: list[str] = []
+    lacks: list[str] = []
+
+
+class Understudy(_Said, frozen=True, kw_only=True):
+    """What stands in for a command that the tiny shell lacks: a line for its first run and one for its second.
+
+    While the line `when` is green, the command does not end by itself, but so.
+    """
+
+    line: str
+    again: str = "false"
+    when: str = ""
+    ending: Ending = Ending.EXITED
+    reason: str = ""
+
+
+class Expected(_Said, frozen=True, kw_only=True):
+    """What has come of it in the end."""
+
+    stories: dict[str, str]  # state, and its reason after a colon
+    calls: int
+    commits: list[str]  # subjects, oldest first, on top of the base
+    files: dict[str, str]  # what the branch holds besides the base's files, or otherwise; a deleted one is empty
+    ignored: dict[str, str] = {}  # what the worktree holds besides
+    verdicts: dict[str, list[str]] = {}  # of each criterion, for the stories that are named
+    kept: dict[str, dict[str, str]] = {}  # by story: the files besides the base's that its pins keep
+    findings: list[str] = []
+    inherited: list[str] = []
+    waited: float | None = None  # seconds in all, by the hand-wound clock
+    told: list[Told] = []
+    report: list[str] = []  # sentences that the report has
+
+
+class Journey(_Said, frozen=True, kw_only=True):
+    """A file of tests/journeys."""
+
+    promise: str
+    real: bool = False  # also played with real git and real processes
+    memory: bool = True  # false where only real git can play it
+    files: dict[str, str] = msgspec.field(default_factory=lambda: {"base.txt": "base\n"})
+    story: list[StorySaid]
+    config: dict[str, Any] = {}
+    agents: dict[str, list[dict[str, Any]]]
+    shell: dict[str, Understudy] = {}  # in memory, by command
+    act: list[Act]
+    expect: Expected
+
+
+def journeys() -> dict[str, Journey]:
+    """Every journey by its name."""
+    return {path.stem: msgspec.toml.decode(path.read_bytes(), type=Journey) for path in sorted(FOLDER.glob("*.toml"))}
+
+
+# --- what a fact says -----------------------------------------------------------------------------------------
+
+
+def told(event: Event) -> str:
+    """A fact in a line of a few words: what a journey's file expects."""
+    match event:
+        case RunOpened():
+            return "opened"
+        case WorktreeOpened():
+            return "worktree" + " warned" * len(event.warnings)
+        case CommandMeasured():
+            reading = reading_of(event.first, event.second)
+            return f"{_purpose(event.purpose)} {reading}{_findings(event.findings)}"
+        case StoryStarted():
+            return f"start {event.story}{_findings(event.findings)}"
+        case HandoverCleaned():
+            return f"clean {event.story}"
+        case HandoverWritten():
+            return f"handover {event.story}"
+        case CallStarted():
+            drain = "" if event.drain is Drain.STORY else f"{event.drain} "
+            return f"call {drain}{event.story} {event.call} {event.ref} {event.mode}"
+        case CallEnded():
+            return f"ended {event.story} {event.call} {_outcome(event.report)}{_findings(event.findings)}"
+        case WaitEnded():
+            return f"waited {event.story}"
+        case StoryLanded():
+            return f"land {event.story}" + ("" if event.commit else " unchanged")
+        case StoryLeft():
+            return f"leave {event.story}" + (" committed" if event.commit else "")
+        case StorySkipped():
+            return f"skip {event.story}"
+        case StoryReopened():
+            return f"reopen {event.story}"
+        case RequestRefused():
+            return "refuse"
+        case RunInterrupted():
+            return "interrupted"
+        case RunParked():
+            return f"parked {event.what}"
+        case RunResumed():
+            return "resumed" + (" amended" if event.policy else "")
+        case RunFinished():
+            return "finished " + ("shipped" if event.shipped else "not shipped")
+        case _:
+            assert_never(event)
+
+
+def _purpose(purpose: Purpose) -> str:
+    match purpose:
+        case SettingUp(number=number):
+            return f"setup {number}"
+        case Baselining(check=check):
+            return f"baseline {check}"
+        case Probing(story=story, criterion=criterion):
+            return f"probe {story} {criterion}"
+        case Checking(story=story, check=check):
+            return f"check {story} {check}"
+        case Demonstrating(story=story, criterion=criterion):
+            return f"prove {story} {criterion}"
+
+
+def _outcome(ended: CallReport) -> str:
+    match ended.outcome:
+        case Answered(artifact=DevelopmentResult(status=status)):
+            return status
+        case Answered():
+            return "message"
+        case Malformed():
+            return "malformed"
+        case Failed(failure=failure, timed_out=timed_out):
+            return "timeout" if timed_out else failure
+        case Interrupted():
+            return "interrupted"
+
+
+def _findings(findings: tuple[Finding, ...]) -> str:
+    return "".join(f" [{finding.what}]" for finding in findings)
+
+
+# --- what has come of it ----------------------------------------------------------------------------------------
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that must be equal however a journey was played, cut and resumed."""
+
+    exits: list[int]
+    stories: dict[str, str]
+    attempts: dict[str, int]
+    verdicts: dict[str, list[str]]
+    history: list[tuple[str, dict[str, str]]]  # subject and files of each commit, oldest first, the base's too
+    worktree: dict[str, str]
+    kept: dict[str, list[dict[str, str]]]
+    findings: list[str]
+    inherited: list[str]
+    handover: bool  # one is left in the worktree
+
+
+class World(Protocol):
+    """Where a journey is played."""
+
+    def service(self) -> Service: ...
+    def prepared(self, service: Service, flags: Flags) -> Prepared: ...
+    def history(self) -> list[tuple[str, dict[str, bytes]]]: ...
+    def pinned(self, ref: str) -> dict[str, bytes]: ...
+    def worktree(self, state: RunState) -> dict[str, bytes]: ...
+    def handover(self, state: RunState) -> bool: ...
+    def put(self, state: RunState, path: str, text: str) -> None: ...
+    def turns(self, agent: str, turns: list[dict[str, Any]]) -> None: ...
+    def later(self, seconds: float) -> None: ...
+    def told(self, call: str) -> str: ...
+    def report(self, state: RunState) -> str: ...
+
+
+class Play:
+    """A journey under way in a world."""
+
+    def __init__(
+        self, journey: Journey, world: World, *, watch: Callable[[Event], str | None] = lambda _: None
+    ) -> None:
+        self.journey, self.world, self._watch = journey, world, watch
+        self.run_id = ""
+        self.exits: list[int] = []
+        self._seq = 0
+
+    def act(self, act: Act) -> list[str]:
+        """Do it, or go on with it where an earlier try was cut; the facts that came of it since the last act."""
+        service = self.world.service()
+        match act.do:
+            case "run" | "resume":
+                self._command(service, Flags(**act.flags))
+                self.exits.append(exit_code(service.state(self.run_id)))
+            case "retry" | "skip":
+                service.request(self.run_id, act.do, story=act.story, text=act.text)
+            case "put":
+                self.world.put(service.state(self.run_id), act.path, act.text)
+            case "turns":
+                self.world.turns(act.agent, act.turns)
+            case "later":
+                self.world.later(act.seconds)
+            case _:
+                raise AssertionError(act.do)
+        if not self.run_id:
+            return []
+        new = list(service.events(self.run_id, after=self._seq))
+        self._seq = new[-1][0] if new else self._seq
+        return [told(event) for _, event in new]
+
+    def _command(self, service: Service, flags: Flags) -> None:
+        if not self.run_id:
+            self.run_id = next((row.run_id for row in service.rows(None)), "")
+        if not self.run_id:
+            drive = service.open(self.world.prepared(service, flags))
+            self.run_id = drive.state.run_id
+        elif self._is_over(service):
+            return
+        else:
+            drive = service.resume(self.run_id, flags=flags)
+            if isinstance(drive, RunState):
+                return
+        with drive:
+
+            def watch(event: Event, _: RunState) -> None:
+                if (reason := self._watch(event)) is not None:
+                    drive.interrupt(reason)
+
+            drive.run(watch)
+
+    def _is_over(self, service: Service) -> bool:
+        """What this act does is done already: it was cut behind its last fact."""
+        if next(service.events(self.run_id, after=self._seq), None) is None:
+            return False
+        return service.state(self.run_id).status not in _DEAD
+
+    def state(self) -> RunState:
+        """The run as its journal folds."""
+        return self.world.service().state(self.run_id)
+
+    def outcome(self) -> Outcome:
+        """What has come of it so far."""
+        state = self.state()
+        stories = state.going.stories
+        return Outcome(
+            exits=self.exits,
+            stories={name: s.state + (f": {s.reason}" if s.reason else "") for name, s in stories.items()},
+            attempts={name: s.attempts for name, s in stories.items()},
+            verdicts={
+                story.id: [row.verdict + (" flaky" if row.flaky else "") for row in evidence_rows(state, story)]
+                for story in state.going.spec.user_stories
+            },
+            history=[(message.splitlines()[0], _text(files)) for message, files in self.world.history()],
+            worktree=_text(self.world.worktree(state)),
+            kept={name: [_text(self.world.pinned(ref)) for ref in s.pins] for name, s in stories.items() if s.pins},
+            findings=[finding.what for finding in state.going.findings],
+            inherited=list(state.going.inherited),
+            handover=self.world.handover(state),
+        )
+
+
+def _text(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {path: data.decode() for path, data in sorted(files.items())}

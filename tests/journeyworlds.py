@@ -1,0 +1,391 @@
+"""The two worlds that journeys are played in, which come to the same outcome.
+
+In memory everything lives in this process (repository, agents, checks, journal, clock) and outlives any `Cut`: a
+`Knife` counts the calls of every port and ends the process that makes them at a chosen one. The other world is real
+git, real processes and a real journal below one directory.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomlkit
+from msgspec.structs import replace
+
+from gitkit import files_of, git, isolated, make_repository, write_file
+from journeykit import BRANCH, Journey, Understudy
+from storyloop.agents.memory import MemoryAgents
+from storyloop.agents.script import parse_script
+from storyloop.config.layers import Flags
+from storyloop.contracts.prompts import TemplatePrompts
+from storyloop.core.facts import CallReport, Interrupted, Measured
+from storyloop.core.run_state import RunState
+from storyloop.engine.hands import Hands
+from storyloop.journal.memory import MemoryJournal
+from storyloop.ports import CallOrder, CheckOrder, Free, Place
+from storyloop.service import Prepared, Service, Tools
+from storyloop.views.report import report
+from storyloop.wiring import make_service
+from storyloop.world.clock import HandClock
+from storyloop.world.memory_repository import MemoryRepository
+from storyloop.world.papers import MemoryPapers
+from storyloop.world.tiny_shell import MemoryChecks
+
+START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+
+def _spec(journey: Journey) -> dict[str, Any]:
+    return {
+        "project": "journey",
+        "branchName": BRANCH,
+        "description": journey.promise,
+        "userStories": [
+            {
+                "id": story.id,
+                "title": f"The story {story.id}",
+                "description": "As the criteria say.",
+                "acceptanceCriteria": [
+                    {"text": f"Criterion {n}", "verify": verify} if verify else f"Criterion {n}"
+                    for n, verify in enumerate(story.criteria, start=1)
+                ],
+                "priority": number,
+                "passes": story.passes,
+                "dependsOn": story.depends_on,
+            }
+            for number, story in enumerate(journey.story, start=1)
+        ],
+    }
+
+
+def _config(journey: Journey, scripts: Path) -> str:
+    agents = {name: {"kind": "script", "script": str(scripts / f"{name}.json")} for name in journey.agents}
+    chains = {"default": list(journey.agents)}
+    return tomlkit.dumps({"agents": agents, "chains": chains, **journey.config})
+
+
+def _script(turns: list[dict[str, Any]]) -> bytes:
+    return json.dumps({"turn": turns}).encode()
+
+
+# --- the world in memory ------------------------------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """The end of the process, at this very instant."""
+
+
+class Point(msgspec.Struct, frozen=True, order=True):
+    """Where a process is cut: at the n-th call of a lane, before it takes effect or after.
+
+    Calls of the writer (the journal) and of the deed under way (everything else) run side by side; each lane's own
+    order is the same every time.
+    """
+
+    lane: str
+    number: int
+    after: bool
+
+
+_READS = frozenset({"inbox", "read", "load_snapshot", "rows", "tip", "tree_of", "changes", "wait", "activity"})
+
+
+class Knife:
+    """One process's life: lets its calls through up to a point, and nothing any more behind it."""
+
+    def __init__(self, point: Point | None = None) -> None:
+        self._point = point
+        self._lock = threading.Lock()
+        self._counts = {"journal": 0, "world": 0}
+        self.points: list[Point] = []
+        self.is_dead = False
+
+    def call(self, lane: str, name: str, deed: Callable[[], Any]) -> Any:
+        with self._lock:
+            self._counts[lane] += 1
+            number = self._counts[lane]
+            sides = (False,) if name in _READS else (False, True)
+            self.points += [Point(lane, number, after) for after in sides]
+            self._fall(Point(lane, number, False))
+        done = deed()
+        with self._lock:
+            self._fall(Point(lane, number, True))
+        return done
+
+    def _fall(self, point: Point) -> None:
+        self.is_dead = self.is_dead or point == self._point
+        if self.is_dead:
+            raise Cut
+
+
+class Sharp:
+    """A port whose every call passes a knife."""
+
+    def __init__(self, port: Any, knife: Knife, lane: str) -> None:
+        self._port, self._knife, self._lane = port, knife, lane
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self._port, name)
+        if not callable(inner):
+            return inner
+
+        def call(*args: Any, **more: Any) -> Any:
+            done = self._knife.call(self._lane, name, lambda: inner(*args, **more))
+            return Sharp(done, self._knife, self._lane) if name in ("launch", "adopt") else done
+
+        return call
+
+
+class Workers:
+    """In-memory agents that are still at work when they are first looked at; what they were told is remembered."""
+
+    def __init__(self, agents: MemoryAgents, papers: MemoryPapers) -> None:
+        self._agents, self._papers = agents, papers
+        self.launched: list[str] = []
+        self.told: dict[str, str] = {}
+
+    def launch(self, order: CallOrder) -> "_AtWork":
+        watch = self._agents.launch(order)
+        name = Path(order.call_dir).name
+        self.launched.append(f"{name} {order.ref} {order.mode}")
+        self.told[name] = order.prompt
+        return _AtWork(self._agents, order, watch)
+
+    def adopt(self, order: CallOrder) -> "_AtWork":
+        return _AtWork(self._agents, order, self._agents.adopt(order))
+
+
+class _AtWork:
+    def __init__(self, agents: MemoryAgents, order: CallOrder, watch: Any) -> None:
+        self._agents, self._order, self._watch = agents, order, watch
+        self._looks = 0
+
+    def wait(self, seconds: float) -> CallReport | None:
+        self._looks += 1
+        return None if self._looks == 1 else self._watch.wait(seconds)
+
+    def stop(self) -> None:
+        """Ended in mid-turn: so says whoever adopts it, too."""
+        if self._order.call_dir in self._agents.calls:
+            report = CallReport(outcome=Interrupted(reason="We stopped the agent."))
+            self._agents.calls[self._order.call_dir] = report
+            self._watch = self._agents.adopt(self._order)
+
+    def activity(self) -> Any:
+        return self._watch.activity()
+
+
+class _Checks:
+    """In-memory checks, with understudies for what the tiny shell cannot play."""
+
+    def __init__(self, checks: MemoryChecks, understudies: Mapping[str, Understudy]) -> None:
+        self._checks, self._understudies = checks, understudies
+
+    def run(self, order: CheckOrder, stop: threading.Event) -> Measured | None:
+        understudy = self._understudies.get(order.command.run)
+        if understudy is None:
+            return self._checks.run(order, stop)
+        again = order.check_dir.endswith(".2")
+        measured = self._line(understudy.again if again else understudy.line, order, stop)
+        if measured is None or not understudy.when:
+            return measured
+        guard = self._line(understudy.when, order, stop)
+        if guard is None or guard.exit_status != 0:
+            return guard and measured
+        return replace(measured, ending=understudy.ending, exit_status=None, reason=understudy.reason)
+
+    def _line(self, line: str, order: CheckOrder, stop: threading.Event) -> Measured | None:
+        return self._checks.run(replace(order, command=replace(order.command, run=line)), stop)
+
+
+class _Held:
+    """A lock that the process's end lets go of."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def acquire(self) -> int | None:
+        if self.held:
+            return os.getpid()
+        self.held = True
+        return None
+
+    def release(self) -> None:
+        self.held = False
+
+
+class _MemoryCheckout:
+    """The user's checkout: settings and spec are files of the test's directory, the rest is in memory."""
+
+    warnings = ()
+
+    def __init__(self, root: Path, repository: MemoryRepository) -> None:
+        self.root, self.identity, self.head = str(root), repository.identity, repository.base
+        self.head_tree = repository.tree_of(repository.base)
+
+    def branch(self, name: str) -> Free:  # noqa: ARG002 - nothing is in its way
+        return Free()
+
+    def worktree_path(self, pattern: str, branch: str) -> str:  # noqa: ARG002
+        return "/memory/worktree"
+
+
+class MemoryWorld:
+    """All of it in this process. It outlives every cut; each `service` is a new process in it."""
+
+    def __init__(self, journey: Journey, home: Path, *, step: float = 0.0, prepared: Prepared | None = None) -> None:
+        self._journey, self._home, self._prepared = journey, home, prepared
+        self.knives: Iterator[Knife] = iter(())
+        self.knife = Knife()
+        self.clock = HandClock(START, step=step)
+        self.repository = MemoryRepository({path: text.encode() for path, text in journey.files.items()})
+        self.journal = MemoryJournal()
+        self.papers = MemoryPapers()
+        self.scripts = {
+            name: parse_script(_script(turns), name=f"{name}.json") for name, turns in journey.agents.items()
+        }
+        agents = MemoryAgents(self.scripts, files_of=self.repository.files, now=self.clock.now)
+        self.workers = Workers(agents, self.papers)
+        self.checks = _Checks(MemoryChecks(self.repository.files), journey.shell)
+
+    def service(self) -> Service:
+        self.knife = knife = next(self.knives, None) or Knife()
+        lock = _Held()
+
+        def hands(place: Place, identity: str, checkout: str) -> Hands:  # noqa: ARG001
+            return Hands(
+                clock=self.clock,
+                repository=Sharp(self.repository, knife, "world"),
+                agents=Sharp(self.workers, knife, "world"),
+                checks=Sharp(self.checks, knife, "world"),
+                prompts=_PROMPTS,
+                papers=Sharp(self.papers, knife, "world"),
+                place=place,
+                report=lambda state: report(state, self.clock.now()),
+            )
+
+        return Service(
+            Tools(
+                home=self._home / "state",
+                environ={"HOME": str(self._home)},
+                clock=self.clock,
+                journal=Sharp(self.journal, knife, "journal"),
+                survey=lambda cwd: _MemoryCheckout(cwd, self.repository),
+                hands=hands,
+                lock=lambda _: lock,
+                holder=lambda _: None,
+                absent_program=lambda _: None,
+                absent_word=lambda _line, _root: None,
+                sweep=list,
+                new_id=lambda: "run",
+            )
+        )
+
+    def prepared(self, service: Service, flags: Flags) -> Prepared:
+        if self._prepared is None:
+            self._prepared = _prepare(self._journey, service, self._home / "checkout", self._home, flags)
+        return self._prepared
+
+    def history(self) -> list[tuple[str, dict[str, bytes]]]:
+        return self.repository.dump()[BRANCH][::-1]
+
+    def pinned(self, ref: str) -> dict[str, bytes]:
+        return self.repository.tree_files(self.repository.tree_of(self.repository.refs[ref]))
+
+    def worktree(self, state: RunState) -> dict[str, bytes]:
+        return dict(self.repository.files(state.going.worktree))
+
+    def handover(self, state: RunState) -> bool:
+        return state.going.worktree in self.papers.handovers
+
+    def put(self, state: RunState, path: str, text: str) -> None:
+        self.repository.files(state.going.worktree)[path] = text.encode()
+
+    def turns(self, agent: str, turns: list[dict[str, Any]]) -> None:
+        self.scripts[agent] = parse_script(_script(turns), name=f"{agent}.json")
+
+    def later(self, seconds: float) -> None:
+        self.clock.wait_until(self.clock.now() + timedelta(seconds=seconds), threading.Event())
+
+    def told(self, call: str) -> str:
+        return self.workers.told[call]
+
+    def report(self, state: RunState) -> str:
+        return self.papers.reports.get(state.run_id, "")
+
+
+_PROMPTS = TemplatePrompts()
+
+
+def _prepare(journey: Journey, service: Service, checkout: Path, home: Path, flags: Flags) -> Prepared:
+    checkout.mkdir(exist_ok=True)
+    (checkout / "storyloop.toml").write_text(_config(journey, home))
+    spec = home / "spec.json"
+    spec.write_text(json.dumps(_spec(journey)))
+    return service.prepare(spec, checkout, flags=flags)
+
+
+# --- the real world ---------------------------------------------------------------------------------------------------
+
+
+class RealWorld:
+    """Real git, real processes, a real journal, below one directory."""
+
+    def __init__(self, journey: Journey, home: Path) -> None:
+        self._journey, self._home = journey, home
+        self._repository = home / "repository"
+        self._git_env = isolated(home / "user")
+        make_repository(self._repository, journey.files, env=self._git_env)
+        for agent, turns in journey.agents.items():
+            self.turns(agent, turns)
+        self._service = make_service({**self._git_env, "STORYLOOP_HOME": str(home / "state")})
+        self._run_dir = Path()
+
+    def service(self) -> Service:
+        return self._service
+
+    def prepared(self, service: Service, flags: Flags) -> Prepared:
+        return _prepare(self._journey, service, self._repository, self._home, flags)
+
+    def history(self) -> list[tuple[str, dict[str, bytes]]]:
+        commits = git(self._repository, "rev-list", "--reverse", BRANCH, env=self._git_env).split()
+        return [
+            (
+                git(self._repository, "show", "--no-patch", "--format=%B", commit, env=self._git_env),
+                files_of(self._repository, commit, env=self._git_env),
+            )
+            for commit in commits
+        ]
+
+    def pinned(self, ref: str) -> dict[str, bytes]:
+        return files_of(self._repository, ref, env=self._git_env)
+
+    def worktree(self, state: RunState) -> dict[str, bytes]:
+        root = Path(state.going.worktree)
+        found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+        return {str(path): (root / path).read_bytes() for path in found if path.parts[0] not in (".git", ".storyloop")}
+
+    def handover(self, state: RunState) -> bool:
+        return Path(state.going.worktree, ".storyloop", "handover.md").exists()
+
+    def put(self, state: RunState, path: str, text: str) -> None:
+        write_file(Path(state.going.worktree, path), text)
+
+    def turns(self, agent: str, turns: list[dict[str, Any]]) -> None:
+        (self._home / f"{agent}.json").write_bytes(_script(turns))
+
+    def later(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def told(self, call: str) -> str:
+        (found,) = (self._home / "state" / "runs").glob(f"*/calls/{call}/prompt")
+        return found.read_text()
+
+    def report(self, state: RunState) -> str:
+        path = self._service.report_file(state.run_id)
+        return "" if path is None else Path(path).read_text()
