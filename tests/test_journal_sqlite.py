@@ -162,6 +162,27 @@ def test_many_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     assert failed == []
 
 
+def test_opening_waits_for_the_process_that_is_making_the_database(path: Path) -> None:
+    """As long as its patience lasts, also where SQLite itself has none."""
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OperatorError, match="is locked"):
+        SqliteJournal(path, patience=0.1)
+    ending = threading.Timer(0.2, other.execute, ("ROLLBACK",))
+    ending.start()
+    SqliteJournal(path, patience=10).close()
+    ending.join()
+    other.close()
+
+
+def test_an_append_is_on_the_disk_when_it_returns_and_keeps_no_reader_waiting(journal: SqliteJournal) -> None:
+    """What only a power cut would show, so SQLite's own word is taken for it: synced at each commit, written ahead."""
+    database = journal._connection
+    assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_long_run_is_read_in_constant_memory(journal: SqliteJournal) -> None:
     """Five megabytes of events pass by; never more than a part of them is held."""
     for start in range(0, 2_500, 500):
@@ -257,6 +278,7 @@ def test_a_newer_storyloops_database_is_left_alone(path: Path) -> None:
     """Neither lifted down nor read by guess: the sentence names both versions and the way out."""
     SqliteJournal(path).close()
     damage(path, "PRAGMA user_version = 99")
+    damage(path, "PRAGMA journal_mode = DELETE")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for ask in (SqliteJournal, list_rows):
         with pytest.raises(UserError, match=r"made by a newer Storyloop: it has version 99.* STORYLOOP_HOME"):

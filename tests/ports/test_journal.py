@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from storyloop.core.errors import ProgrammerError, UserError
-from storyloop.core.events import Event, RequestRefused, RunOpened, StorySkipped, WaitEnded
+from storyloop.core.events import Event, RequestRefused, RunOpened, StorySkipped, WaitEnded, WorktreeOpened
 from storyloop.core.policy import Policy
 from storyloop.core.reduce import reduce
 from storyloop.core.run_row import RunRow
@@ -185,8 +185,9 @@ def test_a_conflict_stores_nothing(journal: Journal, after: int, told: list[Even
         (WaitEnded(key="wait/2", at=AT, story="caf\udce9", seconds=1.0), "surrogates"),
         (StorySkipped(key="wait/2", at=AT, story="US-001", number="7"), "number"),  # type: ignore[arg-type]
         (replace(OPENED, key="wait/2", worktree=["/repo-wt"]), "worktree"),
+        (WorktreeOpened(key="wait/2", at=AT, tip="c0ffee", tip_tree="7ee", warnings=["late"]), "warnings"),  # type: ignore[arg-type]
     ],
-    ids=["not a number", "infinite", "lone surrogate", "wrong type", "wrong type of a path"],
+    ids=["not a number", "infinite", "lone surrogate", "wrong type", "wrong type of a path", "list for a tuple"],
 )
 def test_an_event_that_would_not_come_back_as_it_is_is_refused(journal: Journal, event: Event, named: str) -> None:
     """Better no event than one that makes the run unreadable; those beside it are not stored either."""

@@ -4,6 +4,7 @@ The only place that opens SQLite. It imports the standard library alone, because
 """
 
 import sqlite3
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from storyloop.core.errors import OperatorError, UserError
 
 PATIENCE = 10.0  # seconds
+_PAUSE = 0.02
 
 # Each entry lifts a file by one version. One that was ever released is never changed.
 _SCHEMA: tuple[tuple[str, ...], ...] = (
@@ -82,7 +84,7 @@ def open_for_writing(path: Path, *, patience: float = PATIENCE) -> sqlite3.Conne
         connection = _connected(path, patience)
         try:
             version_of(connection, path)
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection, patience)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 4194304")  # a large snapshot leaves no large log behind
             _lift(connection, path)
@@ -138,6 +140,19 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
 
 def _connected(path: Path, patience: float) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+
+
+def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for others there, so we do."""
+    for tries_left in range(int(patience / _PAUSE), -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _lift(connection: sqlite3.Connection, path: Path) -> None:

@@ -59,5 +59,5 @@ def _read(columns: tuple[Any, ...]) -> RunRow:
 
 
 def _text(moment: datetime) -> str:
-    """Of one length, so that texts stand in the order of their moments."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    """In one zone, so that texts stand in the order of their moments."""
+    return moment.astimezone(UTC).isoformat()

@@ -1,9 +1,9 @@
 """Locks: a run is held by one process at a time, and the kernel lets go of it when that process dies.
 
-`flock` belongs to an open file, not to a process: it is never left behind, and a child that was not handed the
-descriptor has no part in it. The file's text is for people only, and may be stale; whether it is held is the
-kernel's word alone. The untidy part: whoever asks who holds a run takes a shared lock for an instant, in which
-nobody can take the run; so taking it is tried for a moment longer than an instant.
+`flock` belongs to an open file: it is never left behind, and no child has a part in it, because Python opens files
+so that they are closed when another program is started. The file's text is for people only, and may be stale;
+whether it is held is the kernel's word alone. The untidy part: whoever asks who holds a run takes a shared lock
+for an instant, in which nobody can take the run; so taking it is tried for longer than an instant.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ class RunLock:
         """None when it is ours now, else the pid of the process that holds it (0: it has not said who it is)."""
         held_by = 0
         for _ in range(_TRIES):
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             if _locked(file, fcntl.LOCK_EX) and _is_still_at(file, self._path):
                 os.ftruncate(file, 0)
                 os.pwrite(file, b"%d" % os.getpid(), 0)
@@ -50,7 +50,7 @@ def holder(path: Path) -> int | None:
     It is 0 for the instant in which a holder has not yet said who it is.
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
