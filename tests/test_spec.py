@@ -155,7 +155,7 @@ def test_broken_json_is_refused_with_its_place(content: str, what: str, place: s
 
 def test_unknown_values_that_are_nested_too_deeply_are_refused() -> None:
     """What we keep without knowing it can always be written again: a bomb within the decoder's limit is refused."""
-    bomb = '{"title": "T", "x": ' + "[" * 500 + "]" * 500 + ', "userStories": [{"id": "A", "title": "a", '
+    bomb = '{"title": "T", "x": ' + '[{"":' * 250 + "0" + "}]" * 250 + ', "userStories": [{"id": "A", "title": "a", '
     bomb += '"acceptanceCriteria": ["c"], "y": [[]]}]}'
     assert [(problem.what, problem.place) for problem in refused(bomb, "spec.json")] == [
         ("The spec has a value that is nested too deeply", "x of spec.json")
@@ -181,7 +181,7 @@ FRAGMENTS = """# T|# T #|## Project|## Branch|feature/x|## Description|## User S
 ### US-003 - Three|### Epic: none|#### Acceptance Criteria|#### more|**Priority:** 1|**Priority:** high|**Depends on:**
 **Depends on:** US-001|**Acceptance Criteria:**|**Acceptance Criteria:** - [ ] x|**Notes:** n|**Notes:**|**Size:** M
 - [ ] one|- [x] two|- three|  - four|  - [ ] five|  verify: `true`|  verify:|verify: `a` b|- verify: x|```|  ```|~~~
-- ```|<!--|-->|<!-- x -->|---|===|***|text|  indented|    code|\\### US-001: x|\\\\# x|\\- [ ] y|\\verify: z|\\```
+- ```|<!--|-->|  <!-- x -->|---|===|***|text|  indented|    code|\\### US-001: x|\\\\# x|\\- [ ] y|\\verify: z|\\```
 1. number|* star|\t- [ ] tab|## Other|Project|##close|**bold** text|`|``|-|- [ ]|- US-001|\x0b|\u2028|ſ|ÄÖ|{|"|x  |#"""
 lines = st.lists(st.sampled_from([*re.split(r"[|\n]", FRAGMENTS), "", ""]), max_size=14)
 nasty = lines.map("\n".join)
@@ -314,6 +314,21 @@ def test_markdown_is_written_as_a_person_would() -> None:
     assert [row for row in written.split("\n") if row] == [row for row in text.split("\n") if row]
 
 
+def test_fenced_code_is_written_as_it_stands() -> None:
+    """Only code whose fence is in doubt is escaped; the rest stays readable, and longer fences hold backticks."""
+    text = "### Told\n```sh\n# run\n```\n- [ ] task\n**Notes:** none"
+    criterion = {"text": "It prints\n~~~\n- [ ] a\n~~~\nand ends", "verify": "cat <<E\n```\nE"}
+    one = {"id": "A-1", "title": "One", "description": text, "acceptanceCriteria": [criterion], "priority": 2**32 - 1}
+    written = dump_markdown(parsed(msgspec.json.encode({"title": "T", "userStories": [one]}), "a.json"))
+    assert written.partition("## User Stories\n\n")[2] == (
+        "### A-1: One\n\n**Priority:** 4294967295\n\n"
+        "\\### Told\n```sh\n# run\n```\n- [ ] task\n\\**Notes:** none\n\n"
+        "**Acceptance Criteria:**\n"
+        "- [ ] It prints\n  ~~~\n  - [ ] a\n  ~~~\n  and ends\n"
+        "  verify:\n  ````\n  cat <<E\n  ```\n  E\n  ````\n"
+    )
+
+
 def test_unknown_keys_survive_a_dump_and_known_ones_stay_first() -> None:
     """Keys that other tools gave a spec, a story or a criterion are written again, after ours."""
     text = '{"x": 1, "title": "T", "userStories": [{"y": [2], "id": "A", "title": "a", "acceptanceCriteria": '
@@ -344,6 +359,7 @@ def test_a_spec_is_a_value_that_the_journal_can_hold() -> None:
         ("日本語 の テスト", "storyloop/日本語-の-テスト"),
         ("添加 login", "storyloop/login"),
         ("!!! ...", "storyloop/spec"),
+        ("𝔘", "storyloop/u"),
         ("HEAD.lock", "storyloop/head-lock"),
         ("word " * 40, "storyloop/word-word-word-word-word-word-word-word-word-word"),
     ],
@@ -403,6 +419,7 @@ def test_a_branch_is_accepted_exactly_when_git_accepts_it(name: str) -> None:
 def test_a_branch_that_only_we_refuse(name: str) -> None:
     """An alias of HEAD, a name too long for a file, bytes that are no text."""
     assert branch_fault(name)
+    assert branch_fault("a/" + "x" * 200) is None
 
 
 # --- order ---------------------------------------------------------------------------------------------------------

@@ -263,14 +263,11 @@ class _StoryReader:
                     ids.append(story_id)
         return ids
 
-    def _criterion(self, number: int, gathered: _Gathered) -> dict[str, str]:
+    def _criterion(self, number: int, gathered: _Gathered) -> dict[str, str | None]:
         path = f"{self._at}.acceptanceCriteria[{number}]"
         self._lines[path] = gathered.line
-        text = "".join(gathered.text)
-        if gathered.verify is None:
-            return {"text": text}
         self._lines[f"{path}.verify"] = gathered.verify_line
-        return {"text": text, "verify": gathered.verify}
+        return {"text": "".join(gathered.text), "verify": gathered.verify}
 
     def _gather(self, body: _Body) -> _Body:
         """Collects the criteria, and gives back what stands between them and is none."""
@@ -410,13 +407,16 @@ def _story_parts(story: Story) -> list[str]:
 def _criterion_rows(criterion: Criterion) -> str:
     tokens, _ = scanned(escaped_text(criterion.text, is_structure))
     rows: list[str] = []
+    after_text = False
     for token in tokens:
         if isinstance(token, Code):
             rows += token.rows
         else:
-            rows += [token.text] if item_of(token.text) or not rows else ["", token.text]  # or they would be joined
+            would_be_joined = after_text and item_of(token.text) is None
+            rows += ["", token.text] if would_be_joined else [token.text]
+        after_text = isinstance(token, Text)
     rows += _verify_rows(criterion.verify) if criterion.verify is not None else []
-    return "- [ ] " + "\n  ".join(rows)
+    return "- [ ] " + "\n".join(f"  {row}" if row else "" for row in rows)[2:]
 
 
 def _verify_rows(command: str) -> list[str]:
