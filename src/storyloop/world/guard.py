@@ -100,11 +100,9 @@ def put_branch_back(at: Workplace, expected: str, label: str) -> None:
     match _look(branch):
         case _Plain(content=content) if not _OBJECT.fullmatch(content):
             # `git symbolic-ref` on it would let our next commit move another branch; garbage would stop it.
-            kept = at.keep_aside(branch)
-            at.found("agent-commit", f"The branch {at.place.branch} was overwritten by hand; kept as {kept}.")
+            _set_aside(at, branch, "agent-commit", f"The branch {at.place.branch} was overwritten by hand")
         case _Link():
-            kept = at.keep_aside(branch)
-            at.found("agent-commit", f"The branch {at.place.branch} became a symlink; kept as {kept}.")
+            _set_aside(at, branch, "agent-commit", f"The branch {at.place.branch} became a symlink")
         case _:
             pass
     tip = tip_of(at)
@@ -131,8 +129,7 @@ def _put_root_back(at: Workplace) -> None:
     if not os.path.lexists(at.root):
         at.found("worktree-gone", f"The worktree's directory {at.place.worktree} was deleted or moved away.")
     elif at.root.is_symlink() or not at.root.is_dir():
-        kept = at.keep_aside(at.root)
-        at.found("worktree-gone", f"Something else stood at {at.place.worktree}; kept as {kept}.")
+        _set_aside(at, at.root, "worktree-gone", f"Something else stood at {at.place.worktree}")
     else:
         return
     at.root.mkdir(parents=True)
@@ -146,7 +143,7 @@ def _put_registration_back(at: Workplace) -> None:
         return
     at.found("worktree-registration", f"git's directory of this worktree, {at.admin}, was damaged and is rebuilt.")
     if at.admin.is_symlink() or (at.admin.exists() and not at.admin.is_dir()):
-        at.keep_aside(at.admin)
+        at.move_aside(at.admin, at.next_aside(at.admin.name))
     at.admin.mkdir(parents=True, exist_ok=True)
     for path in damaged:
         _place(at, path, files[path])
@@ -156,10 +153,8 @@ def _put_registration_back(at: Workplace) -> None:
 
 
 def _put_unfinished_aside(at: Workplace) -> None:
-    left = sorted(_UNFINISHED.intersection(os.listdir(at.admin)))
-    if left:
-        kept = ", ".join(str(at.keep_aside(at.admin / name)) for name in left)
-        at.found("unfinished-operation", f"A merge, rebase or the like was left unfinished; its notes: {kept}.")
+    for name in sorted(_UNFINISHED.intersection(os.listdir(at.admin))):
+        _set_aside(at, at.admin / name, "unfinished-operation", f"A merge, rebase or the like was left, with {name}")
 
 
 def _put_git_file_back(at: Workplace) -> None:
@@ -167,7 +162,7 @@ def _put_git_file_back(at: Workplace) -> None:
     if _holds(path, at.opened.git_file):
         return
     if os.path.lexists(path):
-        at.found("git-file", f"The worktree's .git was replaced; kept as {at.keep_aside(path)}.")
+        _set_aside(at, path, "git-file", "The worktree's .git was replaced")
     else:
         at.found("git-file", "The worktree's .git was deleted, and is put back.")
     store(path, at.opened.git_file)
@@ -203,8 +198,14 @@ def _holds(path: Path, content: bytes) -> bool:
 
 def _place(at: Workplace, path: Path, content: bytes) -> None:
     if isinstance(_look(path), _Other):
-        at.keep_aside(path)
+        at.move_aside(path, at.next_aside(path.name))
     store(path, content)
+
+
+def _set_aside(at: Workplace, path: Path, what: str, detail: str) -> None:
+    kept = at.next_aside(path.name)
+    at.found(what, f"{detail}; it is kept as {kept}.")
+    at.move_aside(path, kept)
 
 
 # --- settings -----------------------------------------------------------------------------------------
@@ -222,9 +223,11 @@ def _put_settings_back(at: Workplace) -> None:
         if path == at.common / _STASHES:
             _keep_dropped_stashes(at, was, is_now)
             continue
-        kept = f"; the changed version is kept as {_keep_version(at, path, is_now)}" if is_now else ""
+        kept = at.next_aside(path.name)
+        detail = f"; the changed version is kept as {kept}" if is_now else ""
         what = "hooks-changed" if "hooks" in (path.name, path.parent.name) else "config-changed"
-        at.found(what, f"{path} was changed, and is put back{kept}.")
+        at.found(what, f"{path} was changed, and is put back{detail}.")
+        _keep_version(at, path, is_now, kept)
         _restore(path, was)
     remember(at)  # with what was harmless, so that it is weighed only once
 
@@ -245,14 +248,14 @@ def _stashes(kept: _Kept | None) -> set[str]:
     return {line.split()[1] for line in lines}
 
 
-def _keep_version(at: Workplace, path: Path, version: _Kept) -> Path:
+def _keep_version(at: Workplace, path: Path, version: _Kept | None, kept: Path) -> None:
     match version:
-        case _Plain(content=content):
-            return at.write_aside(path.name, content)
-        case _Link(target=target):
-            return at.write_aside(path.name, target)
+        case _Plain(content=content) | _Link(target=content):
+            store(kept, content)
         case _Other():
-            return at.keep_aside(path)
+            at.move_aside(path, kept)
+        case None:
+            pass
 
 
 def _restore(path: Path, version: _Kept | None) -> None:

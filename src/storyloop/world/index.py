@@ -252,11 +252,12 @@ def _has_commit(at: Workplace, path: bytes) -> bool:
 
 def _open_up(at: Workplace, path: bytes) -> None:
     inner = Path(at.root, os.fsdecode(path), ".git")
-    kept = at.keep_aside(inner)
+    kept = at.next_aside(".git")
     at.found(
         "nested-repository",
         f"{shown(path)} was a repository of its own; its .git is kept as {kept}, its files are ordinary files.",
     )
+    at.move_aside(inner, kept)
 
 
 # --- changing the index and the files ----------------------------------------------------------------

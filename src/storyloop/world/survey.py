@@ -1,6 +1,5 @@
 """What stands where a run is to begin: looked at once, before anything is made, and said in sentences."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -111,17 +110,10 @@ def branch_state(git: Git, branch: str) -> BranchState:
 def worktree_path(pattern: str, facts: RepositoryFacts, branch: str) -> str:
     """Where a run's worktree belongs: `pattern` filled in, beside the repository's main checkout."""
     main = Path(facts.main_checkout)
-    if main.name.startswith(".") and main == Path(facts.identity):  # `project/.bare`, a habit with bare repositories
-        return str(main.parent / _filled(pattern, main.parent.name, branch))
-    return str(main.parent / _filled(pattern, main.name.removesuffix(".git"), branch))
-
-
-def session_id(worktree: str | Path) -> str:
-    """`main` for a main checkout, else 8 hex digits of the SHA-256 of the worktree's path."""
-    path = os.path.abspath(worktree)
-    if os.path.isdir(os.path.join(path, ".git")):
-        return "main"
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    name = main.name.removesuffix(".git")
+    if not name.strip(".") or (main == Path(facts.identity) and name.startswith(".")):
+        name = main.parent.name  # `project/.bare`, a habit with bare repositories
+    return os.path.normpath(main.parent / _filled(pattern, name, branch))
 
 
 def _filled(pattern: str, repository: str, branch: str) -> str:
@@ -144,7 +136,10 @@ def _no_repository(git: Git, words: bytes) -> UserError:
             f"git does not trust {git.cwd}, because another user owns it.",
             f"If you do: `git config --global --add safe.directory {git.cwd}`.",
         )
-    return UserError(f"{git.cwd} is not in a git repository.", "Start from inside one, or make one with `git init`.")
+    if b"not a git repository" in words:
+        cure = "Start from inside one, or make one with `git init`."
+        return UserError(f"{git.cwd} is not in a git repository.", cure)
+    return UserError(f"git cannot read the repository around {git.cwd}: {shown(words).strip()}.", "Try `git status`.")
 
 
 def _require_readable(identity: str, checkout: str, settings: Mapping[str, str]) -> None:

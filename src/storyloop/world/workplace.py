@@ -84,27 +84,19 @@ class Workplace(msgspec.Struct, frozen=True, kw_only=True):
         safe = (quote(word, safe="").replace(".", "%2E").replace("~", "%7E") for word in words)
         return f"refs/storyloop/{'/'.join(safe)}"
 
-    def keep_aside(self, path: Path) -> Path:
-        """Move a file or directory out of the agent's reach, whole; where it went comes back."""
+    def next_aside(self, name: str) -> Path:
+        """Where the next thing of this name is kept. It is said in a finding first, and moved then: a crash between
+        the two finds the same place again, so nothing is moved in silence."""
+        aside = self.own / "aside"
+        aside.mkdir(exist_ok=True)
+        return aside / f"{len(os.listdir(aside)) + 1}-{name}"
+
+    def move_aside(self, path: Path, target: Path) -> None:
+        """Move a file or directory out of the agent's reach, whole."""
         kind = os.lstat(path).st_mode
         if stat.S_ISDIR(kind):
             os.chmod(path, stat.S_IMODE(kind) | stat.S_IRWXU)  # a directory that moves has its `..` rewritten
-        target = self._aside_directory() / path.name
         shutil.move(path, target)
-        return target
-
-    def write_aside(self, name: str, content: bytes) -> Path:
-        """Keep these bytes; where comes back."""
-        target = self._aside_directory() / name
-        target.write_bytes(content)
-        return target
-
-    def _aside_directory(self) -> Path:
-        aside = self.own / "aside"
-        aside.mkdir(exist_ok=True)
-        directory = aside / str(len(list(aside.iterdir())) + 1)
-        directory.mkdir()
-        return directory
 
     def found(self, what: str, detail: str) -> None:
         """Note durably what an agent or a check did, for the next `reported`."""
