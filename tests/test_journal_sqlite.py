@@ -10,6 +10,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from storyloop.core.errors import OperatorError, StoryloopError, UserError
 from storyloop.core.events import Event, RequestRefused
 from storyloop.core.run_row import RunRow
 from storyloop.journal.codec import DamagedEvent, NewerEvent
+from storyloop.journal.database import open_for_writing
 from storyloop.journal.rows import list_rows
 from storyloop.journal.sqlite import SqliteJournal
 from storyloop.ports import JournalConflict, Request
@@ -176,11 +178,11 @@ def test_opening_waits_for_the_process_that_is_making_the_database(path: Path) -
     other.close()
 
 
-def test_an_append_is_on_the_disk_when_it_returns_and_keeps_no_reader_waiting(journal: SqliteJournal) -> None:
+def test_an_append_is_on_the_disk_when_it_returns_and_keeps_no_reader_waiting(path: Path) -> None:
     """What only a power cut would show, so SQLite's own word is taken for it: synced at each commit, written ahead."""
-    database = journal._connection
-    assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with closing(open_for_writing(path)) as database:
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_long_run_is_read_in_constant_memory(journal: SqliteJournal) -> None:
@@ -276,7 +278,7 @@ def test_a_database_that_stays_locked_is_told_after_a_bounded_time(journal: Sqli
 
 def test_a_newer_storyloops_database_is_left_alone(path: Path) -> None:
     """Neither lifted down nor read by guess: the sentence names both versions and the way out."""
-    SqliteJournal(path).close()
+    open_for_writing(path).close()
     damage(path, "PRAGMA user_version = 99")
     damage(path, "PRAGMA journal_mode = DELETE")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -305,6 +307,18 @@ def test_a_damaged_database_is_told_with_where_the_work_is(path: Path, content: 
         list_rows(path)
     assert told in caught.value.problem
     assert "branches and `refs/storyloop` are in git" in caught.value.cure
+
+
+def test_reading_makes_nothing_and_the_first_write_makes_the_file(tmp_path: Path) -> None:
+    """Whoever only looks leaves no trace, and sees what another one makes meanwhile."""
+    path = tmp_path / "state" / "storyloop.db"
+    reader, writer = SqliteJournal(path), SqliteJournal(path)
+    assert (reader.rows(), list(reader.read("run-a")), reader.inbox("run-a", after=0)) == ([], [], [])
+    assert os.listdir(tmp_path) == []
+    writer.append("run-a", [fact(1)], after=0, row=ROW)
+    assert reader.rows() == [ROW]
+    reader.close()
+    writer.close()
 
 
 def test_a_state_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -350,7 +364,7 @@ def test_a_damaged_event_is_told_not_skipped(journal: SqliteJournal, path: Path)
 
 def test_status_lists_runs_without_what_folds_them(path: Path) -> None:
     """It has 80 ms of processor time in all: msgspec, the core's machines and the codec stay out of it."""
-    SqliteJournal(path).close()
+    open_for_writing(path).close()
     listed = f"""
 import sys
 from pathlib import Path

@@ -4,9 +4,7 @@ The values of a run are importable from here; they are immutable, and importing 
 when first asked for, so that `storyloop --version` does not pay for them.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as in `typing`, which is not imported for a constant
 if TYPE_CHECKING:
     from storyloop.core.continuation import ContinuationState
     from storyloop.core.evidence import Evidence, Verdict
@@ -70,6 +68,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"storyloop.core.{module}"), name)

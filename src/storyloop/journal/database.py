@@ -3,6 +3,8 @@
 The only place that opens SQLite. It imports the standard library alone, because `status` pays for it each time.
 """
 
+import errno
+import os
 import sqlite3
 import time
 from collections.abc import Generator
@@ -92,6 +94,23 @@ def open_for_writing(path: Path, *, patience: float = PATIENCE) -> sqlite3.Conne
             connection.close()
             raise
     return connection
+
+
+def open_empty() -> sqlite3.Connection:
+    """A database in memory that holds nothing: what reading meets as long as there is no file."""
+    connection = _connected(Path(":memory:"), PATIENCE)
+    _lift(connection, Path(":memory:"))
+    return connection
+
+
+def require_place(path: Path) -> None:
+    """Raise `OperatorError` if a file that is not there could not be made there, either."""
+    with failures_told(path):
+        nearest = next(place for place in path.absolute().parents if os.path.lexists(place))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is not a directory")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{nearest} may not be written")
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection | None:

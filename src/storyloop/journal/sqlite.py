@@ -3,11 +3,13 @@
 Write-ahead log with `synchronous = FULL`: an event that was appended is there after a power cut, and readers never
 wait for the writer. A run's row is stored in the transaction of its events, so the two never disagree.
 Reading goes in batches, each a query of its own: a reader that takes its time keeps no old page alive.
+A file that is there is opened at once, so that what is wrong with it is told at once; a file that is missing is made by
+the first write, so that looking around, and a run that is refused, leave no trace.
 """
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Connection, IntegrityError
 
@@ -16,7 +18,14 @@ from storyloop.core.events import Event
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.journal.codec import Codec, NewerEvent, Stored
-from storyloop.journal.database import PATIENCE, failures_told, open_for_writing, transaction
+from storyloop.journal.database import (
+    PATIENCE,
+    failures_told,
+    open_empty,
+    open_for_writing,
+    require_place,
+    transaction,
+)
 from storyloop.journal.rows import select_rows, store_row
 from storyloop.journal.snapshots import Scale, program, unpack
 from storyloop.ports import JournalConflict, Request
@@ -28,10 +37,12 @@ class SqliteJournal:
     """Keeps the Journal's promises on disk; may be used from several threads."""
 
     def __init__(self, path: Path, *, patience: float = PATIENCE) -> None:
-        self._path, self._codec = path, Codec()
+        self._path, self._patience, self._codec = path, patience, Codec()
         self._lock = threading.Lock()
         self._scales: dict[str, Scale] = {}
-        self._connection = open_for_writing(path, patience=patience)
+        self._connection: Connection | None = None
+        if not self._made():
+            require_place(path)
 
     def append(self, run_id: str, events: Sequence[Event], *, after: int, row: RunRow) -> int:
         stored = [self._codec.encode(event) for event in events]
@@ -102,7 +113,8 @@ class SqliteJournal:
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
 
     def _writer_of(self, run_id: str) -> str:
         with self._reading() as database:
@@ -114,12 +126,27 @@ class SqliteJournal:
         with self._reading() as database:
             return database.execute(query, (run_id, program())).fetchone()[0]
 
+    def _made(self) -> Connection | None:
+        """The connection to the file, whoever made it; None as long as there is no file."""
+        with failures_told(self._path):
+            if self._connection is None and self._path.exists():
+                self._connection = open_for_writing(self._path, patience=self._patience)
+        return self._connection
+
     @contextmanager
     def _reading(self) -> Generator[Connection]:
         with self._lock, failures_told(self._path):
-            yield self._connection
+            made = self._made()
+            if made is not None:
+                yield made
+                return
+            with closing(open_empty()) as empty:
+                yield empty
 
     @contextmanager
     def _writing(self, safe: str) -> Generator[Connection]:
-        with self._lock, failures_told(self._path, safe), transaction(self._connection):
-            yield self._connection
+        with self._lock, failures_told(self._path, safe):
+            if self._connection is None:
+                self._connection = open_for_writing(self._path, patience=self._patience)
+            with transaction(self._connection):
+                yield self._connection
