@@ -302,6 +302,7 @@ HOSTILE = {
     "billion laughs": f"<!DOCTYPE r [<!ENTITY e0 'ha'>{ENTITIES}]>".encode() + result("<summary>&e19;</summary>"),
     "lower-case doctype": b"<!doctype x>" + result(PLAIN),
     "a prolog of comments": b"<!---->" * 14_000 + b"<!DOCTYPE x>" + result(PLAIN),
+    "a prolog of comments without a DOCTYPE": b"<!---->" * 14_000 + b"<result/>",
     "an endless comment": b"<!-- " * 15_000,
     "too many bytes": result(f"<summary>{'x' * (1 << 20)}</summary>"),
     "too many tags": b"<a/>" * 250_000,
@@ -345,7 +346,7 @@ def test_a_doctype_in_a_text_is_only_text() -> None:
 
 
 def test_an_artifact_cannot_make_us_open_a_file(tmp_path: Path) -> None:
-    """A schema location that names a FIFO would block us for ever if it were followed."""
+    """A schema location is not followed; one that names a FIFO would block us for ever."""
     os.mkfifo(tmp_path / "fifo")
     text = (
         '<development-result xmlns:x="http://www.w3.org/2001/XMLSchema-instance" '

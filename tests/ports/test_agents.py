@@ -658,6 +658,15 @@ def test_a_call_whose_supervisor_was_killed_is_transient(processes: Processes) -
 
 
 @pytest.mark.processes
+def test_a_call_that_has_ended_holds_nothing_open(processes: Processes) -> None:
+    """A run of a thousand calls does not run out of files."""
+    processes.shell(WRITE)
+    before = len(os.listdir("/proc/self/fd"))
+    processes.shell(WRITE)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.processes
 def test_activity_of_a_running_call_is_read_within_a_bound(processes: Processes) -> None:
     """The last line so far, at most 120 characters, from the last 4 kB."""
     agent = in_shell("yes | head -c 3000000; printf 'reading %200s' x; echo > said; sleep 60")

@@ -3,9 +3,6 @@
 import hashlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -18,6 +15,7 @@ import pytest
 from storyloop.core.facts import Ending, Measured
 from storyloop.core.policy import Command
 from storyloop.ports import CheckOrder, Checks
+from storyloop.world import process
 from storyloop.world.checks import SupervisedChecks
 from storyloop.world.tiny_shell import MemoryChecks
 
@@ -124,6 +122,8 @@ def test_a_command_works_in_the_worktree(bench: Bench) -> None:
     """What it makes is in the files afterwards."""
     assert bench.run("touch made.txt && test -f made.txt").exit_status == 0
     assert bench.files["made.txt"] == b""
+    assert bench.run("echo 'one word' > made.txt").exit_status == 0
+    assert bench.files["made.txt"] == b"one word\n"
 
 
 def test_a_missing_command_is_red_with_the_reason(bench: Bench) -> None:
@@ -254,22 +254,23 @@ def test_a_large_output_is_kept_as_a_file_and_shown_by_its_end(processes: Bench)
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(30)
 def test_what_a_dead_storyloop_left_running_is_ended_before_the_check_runs_again(processes: Bench) -> None:
     """Two runs of one check never change the worktree at the same time."""
-    order = processes.order("echo $$ > first; exec sleep 60")
-    program = f"""
-import sys, threading
-from storyloop.world.checks import SupervisedChecks
-from storyloop.ports import CheckOrder
-from storyloop.core.policy import Command
-SupervisedChecks({{"PATH": {PATH["PATH"]!r}}}).run({order!r}, threading.Event())
-"""
-    storyloop = subprocess.Popen([sys.executable, "-c", program])
-    first = processes.root / "worktree" / "first"
-    while not (first.exists() and first.read_text().strip()):
-        assert storyloop.poll() is None
-        time.sleep(0.02)
-    storyloop.send_signal(signal.SIGKILL)
-    storyloop.wait()
+    order = processes.order("true")
+    left = process.launch(
+        process.Order(
+            call_dir=Path(order.check_dir, "1"),
+            argv=("sh", "-c", "echo $$ > left; exec sleep 600"),
+            cwd=Path(order.worktree),
+            env=PATH,
+            stdin=None,
+            orphan_grace=60.0,
+        )
+    )
+    pid_file = Path(order.worktree, "left")
+    while not (pid_file.exists() and pid_file.read_text().endswith("\n")):
+        time.sleep(0.01)
+    left.close()
     assert processes.run("true").exit_status == 0
-    assert is_gone(first)
+    assert is_gone(pid_file)

@@ -24,7 +24,6 @@ _MAX_COMPLAINTS = 30
 # Possessive throughout: a prolog of ten thousand comments must not be tried in every possible way.
 _DOCTYPE = re.compile(rb"(?:\s++|<\?(?>.*?\?>)|<!--(?>.*?-->))*+<!DOCTYPE", re.DOTALL | re.IGNORECASE)
 _XS = {"xs": "http://www.w3.org/2001/XMLSchema"}
-_XSI = "{http://www.w3.org/2001/XMLSchema-instance}"
 # What XML allows and a terminal obeys: carriage returns by reference, DEL and the C1 controls.
 _UNPRINTABLE = dict.fromkeys([0x0D, *range(0x7F, 0xA0)])
 _ESCAPE = "in text, write < as &lt; and & as &amp;"
@@ -78,10 +77,6 @@ def read(text: bytes, *, schema: Path, gift: str | None) -> Node:
     root = _parsed(inner, gift, complaints)
     if sum(len(element.attrib) for element in root.iter()) > _MAX_ATTRIBUTES:
         raise Invalid(f"the artifact has more than {_MAX_ATTRIBUTES:,} attributes; expected an account of the work")
-    for element in root.iter():
-        # libxml2 would follow xsi:noNamespaceSchemaLocation to any file of the machine.
-        for name in [name for name in element.attrib if name.startswith(_XSI)]:
-            del element.attrib[name]
     tree = _node(root, complaints.lines_before)
     for element in root.findall(gift) if gift else ():
         root.remove(element)
