@@ -1,0 +1,708 @@
+"""Laws that hold in every run there can be, whatever agents, commands, clocks and humans do.
+
+An adversarial `World` answers each owed effect with any legal fact: every outcome of a call, every reading of a
+command, any tree, clocks that stand still or go back; and humans who stop, kill, resume, amend, skip and retry, a
+bounded number of times. What it does is read from a short script of bytes that is repeated, so that a world
+that does the same evil for ever is a script of one byte. `lived` is the whole journey; each law looks at it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from makers import (
+    CRASHED,
+    GREEN,
+    INTERRUPTED,
+    LOGGED_OUT,
+    MALFORMED,
+    MISCONFIGURED,
+    NOT_INSTALLED,
+    OFFLINE,
+    PARTIAL,
+    RED,
+    SAID_FAILED,
+    TIMED_OUT,
+    Run,
+    call_started,
+    chain,
+    exited,
+    facts_of,
+    limited,
+    policy_of,
+    spec_of,
+    story,
+    unmeasured,
+)
+from msgspec.structs import replace
+
+from storyloop.core.bounds import bounds, bounds_of
+from storyloop.core.effects import (
+    CallAgent,
+    CleanHandover,
+    Effect,
+    FinishRun,
+    LandStory,
+    LeaveStory,
+    OpenWorktree,
+    ParkRun,
+    RunCommand,
+    StartStory,
+    Wait,
+    WriteHandover,
+)
+from storyloop.core.errand import Calling, Errand, Stranded, Waiting
+from storyloop.core.events import (
+    CallEnded,
+    CallStarted,
+    CommandMeasured,
+    Event,
+    RequestRefused,
+    RunFinished,
+    RunInterrupted,
+    RunResumed,
+    StoryLanded,
+    StoryLeft,
+    StoryReopened,
+    StorySkipped,
+    WorktreeOpened,
+)
+from storyloop.core.evidence import deserves_second_run
+from storyloop.core.facts import Measured, Outcome
+from storyloop.core.judge import owed_measurements, owed_probes
+from storyloop.core.plan import plan
+from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, Require, WorktreePolicy
+from storyloop.core.progress import (
+    Building,
+    Closing,
+    Describing,
+    Landing,
+    Leaving,
+    Preparing,
+    Proving,
+    StoryState,
+    Work,
+)
+from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.reduce import fold, reduce
+from storyloop.core.run_state import RunState
+from storyloop.core.spec import Spec
+from storyloop.core.steps import can_be_left
+from storyloop.core.words import IterationStatus, MachineState, RunStatus
+
+MOST_FACTS = 5_000  # far more than any of these runs can have: who comes here does not end
+HUMANS = StorySkipped | StoryReopened | RequestRefused | RunInterrupted | RunResumed
+FAR = 1e7
+
+
+# --- worlds -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """A spec, a policy, and what the rest of the world does about it."""
+
+    spec: Spec
+    policy: Policy
+    width: int
+    humans: int  # how often somebody intervenes
+    script: bytes
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> Spec:
+    """One to five stories; each may need earlier ones, and have commands of its own."""
+    shapes = draw(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=5))
+    stories = [
+        story(
+            f"S{number}",
+            *(f"S{earlier}" for earlier in range(number) if needs & (1 << earlier)),
+            verify=tuple(f"v{n}" for n in range(proofs)),
+            priority=1 + other % 3,
+            passes=other == 9,
+        )
+        for number, (needs, proofs, other) in enumerate(shapes)
+    ]
+    return spec_of(*reversed(stories))
+
+
+CHAINS = [("a",), ("a", "b"), ("a:m", "a", "b"), ("a", "a"), ("b", "a:m", "c")]
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Small limits, so that every one of them is met."""
+    pick = st.sampled_from
+    policy = policy_of(
+        *draw(pick(CHAINS)),
+        checks=draw(pick([(), ("test",), ("lint", "test")])),
+        commit=draw(pick([(), (), ("c",), ("a", "b")])),
+        continuations=draw(st.integers(0, 3)),
+        format_retries=draw(st.integers(0, 2)),
+        same_agent_retries=draw(st.integers(0, 3)),
+        chain_cycles=draw(st.integers(0, 3)),
+        loop_threshold=draw(st.integers(2, 3)),
+        calls_per_errand=draw(st.integers(1, 9)),
+        backoff=draw(pick([0.0, 15.0, 400.0])),
+        max_wait=draw(pick([0.0, 1000.0, 1e9])),
+        on_exhausted=draw(pick(OnExhausted)),
+    )
+    return replace(
+        policy,
+        require=draw(pick([Require.CHECKS, Require.CHECKS, Require.NONE])),
+        budget=draw(pick([Budget(), Budget(), Budget(calls=3), Budget(tokens=50), Budget(usd=0.5), Budget(time=40.0)])),
+        no_wait=draw(st.booleans()),
+        worktree=WorktreePolicy(setup=draw(pick([(), ("npm ci", "make")]))),
+    )
+
+
+worlds = st.builds(
+    World,
+    spec=specs(),
+    policy=policies(),
+    width=st.sampled_from([1, 1, 1, 2, 3]),
+    humans=st.integers(0, 8),
+    script=st.binary(min_size=1, max_size=120),
+)
+
+OUTCOMES: list[Outcome] = [PARTIAL, MALFORMED, CRASHED, TIMED_OUT, LOGGED_OUT, NOT_INSTALLED, MISCONFIGURED]
+OUTCOMES += [OFFLINE, INTERRUPTED, SAID_FAILED]
+READINGS: list[Measured] = [GREEN, GREEN, RED, RED, exited(127), exited(137), unmeasured()]
+
+
+# --- what happens in it -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fact, the states around it, and the effect that it completes, if it completes one."""
+
+    before: RunState
+    event: Event
+    after: RunState
+    done: Effect | None
+
+
+class Life:
+    """The journey of a run through a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.run, self.steps = world, Run(world.spec, world.policy, world.width), list[Step]()
+        self._at, self._humans = 0, world.humans
+        self.retries, self.policies = 0, [world.policy]
+
+    def lived(self) -> "Life":
+        while len(self.steps) < MOST_FACTS:
+            if self._humans and (not self.run.owed or self._roll(12) == 1):
+                self._humans -= 1
+                self._intervene()
+            elif not self.run.owed:
+                return self
+            else:
+                self._perform(self.run.owed[self._roll(len(self.run.owed))])
+        raise AssertionError("the run does not end")
+
+    @property
+    def states(self) -> Iterator[RunState]:
+        yield fold(self.run.events[:1])  # pyright: ignore[reportReturnType] - one event makes a state
+        yield from (step.after for step in self.steps)
+
+    def _roll(self, sides: int) -> int:
+        """A side of a die, as the script says."""
+        self._at += 1
+        return self.world.script[self._at % len(self.world.script)] % sides
+
+    def _now(self) -> datetime:
+        """Mostly later, sometimes the same moment, sometimes before."""
+        return self.run.state.going.last_at + timedelta(seconds=[1, 7, 0, -10][self._roll(4)])
+
+    def _happened(self, event: Event, done: Effect | None = None) -> None:
+        before = self.run.state
+        self.run.happened(event)
+        self.steps.append(Step(before, event, self.run.state, done))
+
+    def _perform(self, effect: Effect) -> None:
+        state, now = self.run.state, self._now()
+        how: dict[str, Any] = {}
+        if isinstance(effect, CallAgent):
+            if not effect.begun and self._roll(3) == 0:  # it will be found by whoever looks next
+                self._happened(call_started(effect, now))
+                return
+            how = self._answer(effect, state)
+        elif isinstance(effect, RunCommand):
+            how["first"] = READINGS[self._roll(len(READINGS))]
+            judged = not isinstance(effect.purpose, SettingUp | Probing)
+            if judged and deserves_second_run(how["first"]):
+                how["second"] = READINGS[self._roll(len(READINGS))]
+            if isinstance(effect.purpose, SettingUp) and self._roll(4):
+                how["first"] = GREEN
+        events = facts_of(effect, state, now, **how)
+        if isinstance(effect, Wait) and self._roll(3) == 0:  # the clock was set back meanwhile
+            events = tuple(replace(event, at=now) for event in events)
+        for event in events[:-1]:
+            self._happened(event)
+        self._happened(events[-1], effect)
+
+    def _answer(self, effect: CallAgent, state: RunState) -> dict[str, Any]:
+        work = state.going.work[effect.story]
+        tree = [work.tree, "tree-1", "tree-2", f"tree-{effect.key}"][self._roll(4)]
+        kind = self._roll(2 * len(OUTCOMES) + 5)
+        outcome: Outcome | None = None  # done, as owed
+        if kind < len(OUTCOMES):
+            outcome = OUTCOMES[kind]
+            if effect.drain is Drain.COMMIT and outcome in (PARTIAL, SAID_FAILED):
+                outcome = MALFORMED
+        elif kind < len(OUTCOMES) + 5:
+            seconds = [None, -5.0, 60.0, 3000.0, FAR][kind - len(OUTCOMES)]
+            outcome = limited(None if seconds is None else state.going.last_at + timedelta(seconds=seconds))
+        cost = [None, 0.25][self._roll(2)]
+        return {"outcome": outcome, "tree": tree, "session": f"session of {effect.key}", "cost_usd": cost}
+
+    # --- humans -------------------------------------------------------------------------------------------
+
+    def _intervene(self) -> None:
+        state, run = self.run.state, self.run
+        name = list(state.going.stories)[self._roll(len(state.going.stories))]
+        standing, work = state.going.stories[name], state.going.work.get(name)
+        number = state.going.inbox_seen + 1
+        wish = self._roll(5)
+        ids: dict[str, Any] = {"key": f"request/{number}", "at": run.now, "number": number}
+        in_hand = work is not None and can_be_left(work)
+        waiting = work is None and standing.state in (StoryState.OPEN, StoryState.BLOCKED)
+        over = work is None and standing.state in (StoryState.BLOCKED, StoryState.SKIPPED)
+        if wish == 0 and (in_hand or waiting):
+            self._happened(StorySkipped(**ids, story=name))
+        elif wish <= 2 and over:
+            self.retries += 1
+            self._happened(StoryReopened(**ids, story=name))
+        elif wish == 3 and state.status is RunStatus.RUNNING:
+            key = f"interrupted/{state.going.resumes}"
+            self._happened(RunInterrupted(key=key, at=run.now, reason="Ctrl-C"))
+        elif _can_be_resumed(state):
+            self._happened(RunResumed(key=f"resumed/{state.going.resumes + 1}", at=self._now(), policy=self._amended()))
+        else:
+            self._happened(RequestRefused(**ids, reason="it cannot be granted"))
+
+    def _amended(self) -> Policy | None:
+        policy = self.run.state.effective_config()
+        match self._roll(5):
+            case 0:
+                policy = replace(policy, budget=Budget(calls=20))
+            case 1:
+                policy = replace(policy, chain=chain(*CHAINS[self._roll(len(CHAINS))]))
+            case 2:
+                policy = replace(policy, no_wait=not policy.no_wait)
+            case _:
+                return None
+        self.policies.append(policy)
+        return policy
+
+
+def _can_be_resumed(state: RunState) -> bool:
+    if state.status is not RunStatus.FAILED:
+        return state.status is not RunStatus.COMPLETED
+    reopened = any(standing.state is StoryState.OPEN for standing in state.going.stories.values())
+    return reopened or bool(state.going.failure)
+
+
+def law(examples: int) -> Any:
+    """A promise about every life; the journey is shown when it is broken."""
+
+    def decorated(test: Any) -> Any:
+        @settings(max_examples=examples, deadline=None)
+        @given(world=worlds)
+        def checked(world: World) -> None:
+            life = Life(world)
+            try:
+                test(life.lived())
+            except BaseException:
+                for step in life.steps[-60:]:
+                    note(f"{step.event.key}: {step.after.machine_state}")
+                raise
+
+        checked.__name__, checked.__doc__ = test.__name__, test.__doc__
+        return checked
+
+    return decorated
+
+
+# --- the laws ---------------------------------------------------------------------------------------------
+
+
+@law(100)
+def test_a_run_owes_something_waits_for_somebody_or_has_ended(life: Life) -> None:
+    """There is no fourth case: no run hangs, and none that is over goes on."""
+    for state in life.states:
+        progress, owed = state.going, plan(state, width=life.world.width)
+        assert bool(owed) is (state.status is RunStatus.RUNNING)
+        assert (progress.parked is not None and progress.parked.reason != "") is (state.status is RunStatus.PARKED)
+    for step in life.steps:
+        if isinstance(step.event, RunFinished):
+            left = {standing.state for standing in step.after.going.stories.values()}
+            assert not step.after.going.work
+            assert StoryState.OPEN not in left
+            assert (left <= {StoryState.PASSED}) is (step.after.status is RunStatus.COMPLETED)
+
+
+LIFE: dict[type, int] = {Preparing: 5, Building: 4, Proving: 4, Describing: 3, Landing: 2, Leaving: 2, Closing: 1}
+
+
+def budget_left(state: RunState) -> tuple[int, ...]:
+    """What a run can still do: every fact that no human caused makes this smaller, in the order of the dictionary.
+
+    - whether it is running at all: ending, parking and interrupting take it away;
+    - what has still to be opened, set up and measured before the first story;
+    - the stories that may still be begun: starting one and blocking its dependents take from it;
+    - how far the stories in hand are from their end: preparing, building or proving, describing, landing or
+      leaving, closing. Building and proving alternate, so they count alike, and what bounds them is
+    - the calls that their errands may still make: each start of a process takes one;
+    - the calls under way: each end takes one, whatever it comes to;
+    - the commands that are still to be run on what the last call left;
+    - the waits: the one that is on, and those that other agents' cooling down could put behind it;
+    - the handovers to be written and to be removed.
+    """
+    progress, policy = state.going, state.effective_config()
+    opening = progress.opening
+    works = list(progress.work.values())
+    turns = [(work, _turn(work)) for work in works]
+    return (
+        int(state.status is RunStatus.RUNNING),
+        (not opening.worktree_opened)
+        + len(policy.worktree.setup)
+        - opening.setup_done
+        + len(policy.checks)
+        - len(opening.baseline),
+        progress.ledger.iterations_allowed,
+        sum(LIFE[type(work.stage)] for work in works),
+        sum(policy.limits.calls_per_errand - errand.calls for _, errand in turns),
+        sum(isinstance(errand.stage, Calling) for _, errand in turns),
+        sum(_commands_owed(state, work) for work in works),
+        sum(_waits(state, errand) for work, errand in turns if isinstance(work.stage, Building | Describing)),
+        sum(work.cs.context_write_pending + work.cs.context_cleanup_pending for work in works),
+    )
+
+
+def _turn(work: Work) -> Errand:
+    return work.stage.errand if isinstance(work.stage, Describing) else work.errand
+
+
+def _commands_owed(state: RunState, work: Work) -> int:
+    wanted = state.going.spec.story(work.story)
+    if isinstance(work.stage, Proving):
+        return 1 + len(owed_measurements(work, work.stage, wanted, state.effective_config()))
+    return len(owed_probes(work, wanted)) if isinstance(work.stage, Preparing) else 0
+
+
+def _waits(state: RunState, errand: Errand) -> int:
+    if not isinstance(errand.stage, Waiting):
+        return 0
+    until = errand.stage.until
+    return 1 + sum(cooling.until is not None and cooling.until > until for cooling in state.going.cooling.values())
+
+
+@law(100)
+def test_every_fact_that_no_human_caused_uses_something_up(life: Life) -> None:
+    """A tuple of counts that only falls cannot fall for ever: so every run ends, whatever the agents answer."""
+    for step in life.steps:
+        if not isinstance(step.event, HUMANS):
+            after, before = budget_left(step.after), budget_left(step.before)
+            assert after < before, f"{step.event.key}: {before} -> {after}"
+            assert min(after) >= 0
+
+
+@law(80)
+def test_no_run_makes_more_calls_or_waits_longer_than_was_printed_before_it_started(life: Life) -> None:
+    """Interruptions and resumes give nothing back; a retry adds one story's errands, a greater budget its own."""
+    world, last = life.world, life.run.state
+    made = sum(isinstance(step.event, CallStarted) for step in life.steps)
+    assert made == last.going.ledger.calls
+    if len(life.policies) == 1 and not life.retries:
+        assert made <= bounds(world.spec, world.policy).calls
+    stories = sum(not one.passes for one in world.spec.user_stories)
+    unlimited = replace(world.policy, budget=Budget())
+    assert made <= bounds_of(stories + life.retries, world.spec, unlimited).calls
+    assert len(last.iterations) <= stories + life.retries
+    for step in life.steps:
+        budget = step.before.effective_config().budget.calls
+        if isinstance(step.event, CallStarted):
+            assert budget is None or step.before.going.ledger.calls < budget
+            assert step.event.call <= world.policy.limits.calls_per_errand
+    if world.width == 1:
+        assert last.going.ledger.waited <= world.policy.limits.max_wait
+
+
+ENCODER, DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(RunState)
+EVENTS = msgspec.json.Decoder(Event)
+
+
+@law(40)
+def test_every_state_and_every_fact_survives_json(life: Life) -> None:
+    """A snapshot is the state, and a journal is the run."""
+    for state in life.states:
+        assert DECODER.decode(ENCODER.encode(state)) == state
+    for event in life.run.events:
+        assert EVENTS.decode(ENCODER.encode(event)) == event
+
+
+@law(60)
+def test_folding_the_journal_again_from_anywhere_comes_to_the_same_state(life: Life) -> None:
+    """Resuming is the same fold."""
+    events = life.run.events
+    cut = len(events) // 2
+    assert fold(events[cut:], fold(events[:cut])) == life.run.state
+
+
+@law(80)
+def test_no_key_is_ever_used_twice(life: Life) -> None:
+    """Neither by a fact, which the journal would refuse, nor by a deed, which would be taken for done."""
+    facts = [event.key for event in life.run.events]
+    assert len(set(facts)) == len(facts)
+    deeds = [step.done.key for step in life.steps if step.done is not None]
+    assert len(set(deeds)) == len(deeds)
+
+
+@law(80)
+def test_no_two_deeds_are_owed_under_one_key_at_the_same_time(life: Life) -> None:
+    """The engine tells deeds under way by their keys."""
+    for state in life.states:
+        keys = [effect.key for effect in plan(state, width=3)]
+        assert len(set(keys)) == len(keys)
+
+
+ENDINGS = {
+    MachineState.COMPLETED: RunStatus.COMPLETED,
+    MachineState.FAILED: RunStatus.FAILED,
+    MachineState.PARKED: RunStatus.PARKED,
+}
+
+
+def doing(effect: Effect, state: RunState) -> MachineState | None:
+    """What a run shows that owes just this."""
+    match effect:
+        case OpenWorktree() | RunCommand(purpose=SettingUp() | Baselining()):
+            return MachineState.INITIALIZING
+        case StartStory() | FinishRun():
+            return MachineState.PICKING_STORY
+        case RunCommand(purpose=Probing()) | WriteHandover() | CallAgent(drain=Drain.STORY):
+            return MachineState.RUNNING_AGENT
+        case RunCommand(purpose=Checking() | Demonstrating()):
+            return MachineState.PROVING
+        case CallAgent():
+            return MachineState.COMMITTING
+        case Wait():
+            return MachineState.WAITING
+        case LandStory() | LeaveStory():
+            return MachineState.LANDING
+        case CleanHandover(key=key) if key.endswith("/end"):
+            return MachineState.PICKING_STORY
+        case CleanHandover(story=name):
+            left = isinstance(state.going.work[name].stage, Leaving)
+            return MachineState.LANDING if left else MachineState.RUNNING_AGENT
+        case ParkRun():
+            return None  # whatever it cannot go on with
+
+
+@law(80)
+def test_the_machine_state_agrees_with_the_status_and_with_what_is_owed(life: Life) -> None:
+    """Who reads one of them need not read the other."""
+    for state in life.states:
+        expected = ENDINGS.get(state.machine_state)
+        assert state.status is expected or (
+            expected is None and state.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED)
+        )
+        assert (state.finished_at is not None) is (state.status in (RunStatus.COMPLETED, RunStatus.FAILED))
+        if state.status is RunStatus.RUNNING:
+            shown = doing(plan(state)[0], state)
+            assert shown in (None, state.machine_state)
+
+
+def is_green(event: CommandMeasured) -> bool:
+    """Written once more, and plainly: exit 0, or exit 0 on the second look at a plain red."""
+    first, second = event.first.exit_status, event.second
+    return first == 0 or (first not in (None, 137) and second is not None and second.exit_status == 0)
+
+
+@law(150)
+def test_a_story_passes_only_by_green_commands_on_exactly_the_landed_tree(life: Life) -> None:
+    """Every check that gates and every proof, told again from the bare facts of the journal."""
+    policy, spec = life.world.policy, life.world.spec
+    inherited: set[str] = set()
+    shown: dict[tuple[str, int, str], dict[str, bool]] = {}  # story, iteration, tree -> what each command showed
+    landed: set[str] = set()
+    for step in life.steps:
+        match step.event:
+            case CommandMeasured(purpose=Baselining(check=check)) as event if not is_green(event):
+                inherited.add(check)
+            case CommandMeasured(purpose=Checking() as purpose) as event:
+                tried = shown.setdefault((purpose.story, purpose.iteration, event.tree), {})
+                tried[purpose.check] = is_green(event)
+            case CommandMeasured(purpose=Demonstrating() as purpose) as event:
+                tried = shown.setdefault((purpose.story, purpose.iteration, event.tree), {})
+                tried[str(purpose.criterion)] = is_green(event)
+            case StoryLanded(story=name, commit=commit, tip_tree=tip_tree):
+                work = step.before.going.work[name]
+                tree = tip_tree if commit else work.tree
+                tried = shown.get((name, work.iteration, tree), {})
+                proofs = {str(n) for n, c in enumerate(spec.story(name).acceptance_criteria, start=1) if c.verify}
+                assert set(tried) == set(policy.checks) | proofs
+                assert all(tried[label] for label in tried if label not in inherited)
+                assert any(tried.values()) or policy.require is Require.NONE
+                assert commit or proofs
+                inherited -= {label for label, green in tried.items() if green}
+                assert step.after.going.inherited == tuple(c for c in policy.checks if c in inherited)
+                evidence = step.after.going.stories[name].evidence
+                assert {e.check or str(e.criterion): e.reading.is_green for e in evidence} == tried
+                assert {e.tree for e in evidence} <= {tree}
+                landed.add(name)
+            case StoryLeft(commit=commit):
+                assert commit is None or policy.limits.on_exhausted is OnExhausted.COMMIT
+            case _:
+                pass
+        moved = step.before.going.tip_tree != step.after.going.tip_tree
+        assert not moved or isinstance(step.event, StoryLanded | StoryLeft | WorktreeOpened)
+    marked = {one.id for one in spec.user_stories if one.passes}
+    stories = life.run.state.going.stories
+    assert {name for name, s in stories.items() if s.state is StoryState.PASSED} == landed | marked
+
+
+@law(80)
+def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
+    """One running record for each story in hand, numbered without a gap; the newest is the one that is shown."""
+    for state in life.states:
+        progress = state.going
+        assert [record.number for record in state.iterations] == list(range(1, state.iteration + 1))
+        running = {r.number: r.story_id for r in state.iterations if r.status is IterationStatus.RUNNING}
+        in_hand = {w.iteration: w.story for w in progress.work.values() if not isinstance(w.stage, Closing)}
+        assert running == in_hand
+        assert state.current_story == (running[max(running)] if running else None)
+        succeeded = {r.story_id for r in state.iterations if r.status is IterationStatus.SUCCESS}
+        passed = {name for name, s in progress.stories.items() if s.state is StoryState.PASSED}
+        assert succeeded == passed - {s.id for s in life.world.spec.user_stories if s.passes}
+        standings = [standing.state for standing in progress.stories.values()]
+        assert progress.ledger.iterations_allowed == standings.count(StoryState.OPEN)
+        assert standings.count(StoryState.BUILDING) == len(in_hand)
+
+
+@law(80)
+def test_calls_and_attempts_add_up(life: Life) -> None:
+    """What the stories and the agents account for is what the ledger counts."""
+    for state in life.states:
+        progress = state.going
+        in_hand = [w for w in progress.work.values() if not isinstance(w.stage, Closing)]
+        settled = sum(standing.calls for standing in progress.stories.values())
+        assert settled + sum(work.calls for work in in_hand) == progress.ledger.calls
+        under_way = sum(isinstance(_turn(work).stage, Calling) for work in in_hand)
+        assert progress.ledger.total.calls + under_way == progress.ledger.calls
+        assert sum(s.calls for s in progress.ledger.by_agent.values()) == progress.ledger.total.calls
+        assert all(standing.attempts <= standing.calls for standing in progress.stories.values())
+
+
+@law(80)
+def test_no_counter_passes_its_limit_and_no_impossible_state_is_reached(life: Life) -> None:
+    """Whatever happens in between."""
+    limits = life.world.policy.limits
+    for state in life.states:
+        for work in state.going.work.values():
+            errand, cs = _turn(work), work.cs
+            cs.__post_init__()  # raises for a combination of fields that must not exist
+            assert errand.calls <= limits.calls_per_errand
+            assert errand.cycle <= max(1, limits.chain_cycles)
+            assert errand.rung <= 3
+            assert cs.continuation_attempt <= max(1, limits.continuations)
+            assert cs.xsd_retry_count <= limits.format_retries
+            assert cs.same_agent_retry_count <= limits.same_agent_retries
+            assert 0 <= errand.position < len(errand.chain)
+
+
+@law(80)
+def test_a_counter_never_falls_while_a_story_is_in_hand(life: Life) -> None:
+    """No recovery path can reset the counter that bounds it."""
+    for step in life.steps:
+        before, after = step.before.going, step.after.going
+        assert after.ledger.calls >= before.ledger.calls
+        assert after.ledger.waited >= before.ledger.waited
+        assert after.ledger.active >= before.ledger.active
+        for name in before.work.keys() & after.work.keys():
+            then, now = before.work[name], after.work[name]
+            assert now.calls >= then.calls
+            if isinstance(now.stage, Closing):
+                continue  # the story has left building: its counters are gone on purpose
+            assert now.cs.continuation_attempt >= then.cs.continuation_attempt
+            assert (now.errand.calls, now.errand.rung) >= (then.errand.calls, then.errand.rung)
+            assert now.errand.cycle >= then.errand.cycle
+
+
+@law(60)
+def test_stopping_and_resuming_anywhere_gives_nothing_back_and_changes_nothing_owed(life: Life) -> None:
+    """Only those who waited for a human go on: that is what a resume is for."""
+    for state in life.states:
+        if state.status is not RunStatus.RUNNING:
+            continue
+        at = state.going.last_at
+        stopped = reduce(state, RunInterrupted(key="i", at=at, reason="Ctrl-C"))
+        again = reduce(stopped, RunResumed(key="r", at=at))
+        waited_for_a_human = any(isinstance(_turn(work).stage, Stranded) for work in state.going.work.values())
+        if not waited_for_a_human:
+            assert again.going.work == state.going.work
+            assert _owed_whatever_the_resume(again) == _owed_whatever_the_resume(state)
+        kept = replace(again.going.ledger, active=state.going.ledger.active)
+        assert (kept, again.machine_state) == (state.going.ledger, state.machine_state) or waited_for_a_human
+        assert again.going.stories == state.going.stories
+
+
+def _owed_whatever_the_resume(state: RunState) -> list[Effect]:
+    """Set-up commands, parking and the end have the number of the resume in their keys: they are done anew."""
+    last = f"/{state.going.resumes}"
+    anew = ("setup/", "park/", "finish/")
+    return [
+        replace(effect, key=effect.key.removesuffix(last)) if effect.key.startswith(anew) else effect
+        for effect in plan(state)
+    ]
+
+
+@law(40)
+def test_a_call_s_end_belongs_to_the_agent_that_was_asked(life: Life) -> None:
+    """Also when the chain was amended while it worked."""
+    asked: dict[str, CallStarted] = {}
+    for step in life.steps:
+        match step.event:
+            case CallStarted(key=key) as started:
+                asked[key.removesuffix("/started")] = started
+            case CallEnded(key=key, ref=ref, call=call):
+                started = asked[key.removesuffix("/ended")]
+                assert (ref, call) == (started.ref, started.call)
+            case _:
+                pass
+
+
+def test_the_worlds_are_worth_living_in() -> None:
+    """The laws are about runs that pass, fail, park, wait, fall back and are resumed; this sees that they occur."""
+    seen: set[str] = set()
+
+    @settings(max_examples=100, deadline=None, database=None, derandomize=True)
+    @given(world=worlds)
+    def live(world: World) -> None:
+        life = Life(world).lived()
+        for step in life.steps:
+            seen.add(type(step.event).__name__)
+            seen.add(step.after.status.value)
+            for work in step.after.going.work.values():
+                seen.add(type(work.stage).__name__)
+                seen.add(type(_turn(work).stage).__name__)
+                if _turn(work).position:
+                    seen.add("fell back")
+                if work.cs.is_continuation():
+                    seen.add("continued")
+
+    live()
+    missing = EXPECTED - seen
+    assert not missing
+
+
+EXPECTED = {kind.__name__ for kind in [*LIFE, Calling, Waiting, Stranded, CommandMeasured, StoryLanded, StoryLeft]}
+EXPECTED |= {kind.__name__ for kind in [StorySkipped, StoryReopened, RunInterrupted, RunResumed, RunFinished]}
+EXPECTED |= {"fell back", "continued", *(status.value for status in RunStatus)}
