@@ -7,7 +7,7 @@ is kept and marked; what an agent merely repeats from its prompt is not recorded
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from operator import itemgetter
 
 import msgspec
@@ -52,7 +52,7 @@ class StoryChanges(msgspec.Struct, frozen=True, kw_only=True):
     commit_hash: str | None = None
 
 
-class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Everything known so far, and the commit that the run began from."""
 
     files: Mapping[str, FileInfo] = {}
@@ -60,6 +60,17 @@ class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True):
     patterns: tuple[Pattern, ...] = ()
     story_changes: tuple[StoryChanges, ...] = ()
     baseline_commit: str | None = None
+
+    @cached_property
+    def standing_decisions(self) -> dict[str, int]:
+        """Where the decision that stands on each topic is; not part of the JSON."""
+        standing = enumerate(self.decisions)
+        return {_same(decision.topic): place for place, decision in standing if decision.superseded_by is None}
+
+    @cached_property
+    def known_patterns(self) -> frozenset[str]:
+        """The patterns' descriptions in the form in which they are compared; not part of the JSON."""
+        return frozenset(_same(pattern.description) for pattern in self.patterns)
 
 
 class NotedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +140,18 @@ def merge_story(
             key_symbols=_joined(known.key_symbols, note.symbols),
             touched_by=_joined(known.touched_by, (story_id,)) if changes is None else known.touched_by,
         )
-    return msgspec.structs.replace(
+    decisions, standing = _with_decisions(knowledge, story_id, noted.decisions)
+    patterns, known_patterns = _with_patterns(knowledge, story_id, noted.patterns)
+    merged = msgspec.structs.replace(
         knowledge,
         files=files,
-        decisions=_with_decisions(knowledge.decisions, story_id, noted.decisions),
-        patterns=_with_patterns(knowledge.patterns, story_id, noted.patterns),
+        decisions=decisions,
+        patterns=patterns,
         story_changes=(*knowledge.story_changes, record),
     )
+    # What the older value had worked out is handed on: else a long run would work it out anew with each story.
+    vars(merged).update(standing_decisions=standing, known_patterns=known_patterns)
+    return merged
 
 
 def _joined(known: tuple[str, ...], more: Iterable[str]) -> tuple[str, ...]:
@@ -148,34 +164,35 @@ def _same(text: str) -> str:
 
 
 def _with_decisions(
-    decisions: tuple[Decision, ...], story_id: str, noted: Iterable[NotedDecision]
-) -> tuple[Decision, ...]:
-    kept = list(decisions)
+    knowledge: ProjectKnowledge, story_id: str, noted: tuple[NotedDecision, ...]
+) -> tuple[tuple[Decision, ...], dict[str, int]]:
+    """The decisions, and where the one that stands on each topic is."""
+    if not noted:
+        return knowledge.decisions, knowledge.standing_decisions
+    kept, standing = list(knowledge.decisions), dict(knowledge.standing_decisions)
     for note in noted:
-        older = next(
-            (
-                index
-                for index, decision in enumerate(kept)
-                if decision.superseded_by is None and _same(decision.topic) == _same(note.topic)
-            ),
-            None,
-        )
+        older = standing.get(_same(note.topic))
         if older is not None:
             if _same(kept[older].choice) == _same(note.choice):
                 continue
             kept[older] = msgspec.structs.replace(kept[older], superseded_by=story_id)
+        standing[_same(note.topic)] = len(kept)
         kept.append(Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale))
-    return tuple(kept)
+    return tuple(kept), standing
 
 
-def _with_patterns(patterns: tuple[Pattern, ...], story_id: str, noted: Iterable[NotedPattern]) -> tuple[Pattern, ...]:
-    kept = {_same(pattern.description): pattern for pattern in patterns}
+def _with_patterns(
+    knowledge: ProjectKnowledge, story_id: str, noted: tuple[NotedPattern, ...]
+) -> tuple[tuple[Pattern, ...], frozenset[str]]:
+    """The patterns, and the forms of their descriptions that are known."""
+    new: dict[str, Pattern] = {}
     for note in noted:
-        kept.setdefault(
-            _same(note.description),
-            Pattern(story_id=story_id, description=note.description, example_file=note.example_file),
-        )
-    return tuple(kept.values())
+        form = _same(note.description)
+        if form not in knowledge.known_patterns and form not in new:
+            new[form] = Pattern(story_id=story_id, description=note.description, example_file=note.example_file)
+    if not new:
+        return knowledge.patterns, knowledge.known_patterns
+    return (*knowledge.patterns, *new.values()), knowledge.known_patterns | new.keys()
 
 
 # --- rendering for a prompt -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ an iteration record take its number.
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 import msgspec
@@ -110,7 +110,7 @@ def phase_key(drain: Drain, story_id: str | None) -> str:
 def _require_utc(value: object, *names: str) -> None:
     for name in names:
         moment: datetime | None = getattr(value, name)
-        if moment is not None and moment.utcoffset() != timedelta(0):
+        if moment is not None and moment.tzinfo is not UTC and moment.utcoffset() != timedelta(0):
             raise ImpossibleState(value, "times are in UTC and say so", {name: moment})
 
 
@@ -168,16 +168,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         require_counts(self, "iteration", "review_iteration")
         _require_utc(self, "started_at", "finished_at")
-        cycles = self.effective_config().limits.review_cycles
-        if self.review_iteration > cycles:
-            raise ImpossibleState(
-                self,
-                f"the policy allows {cycles} review cycles",
-                {"review_iteration": self.review_iteration},
-            )
+        if self.review_iteration > 0:
+            self._require_review_allowed()
         ending = _ENDINGS.get(self.machine_state)
-        ended = self.status if self.status in _ENDINGS.values() else None
-        if ending != ended or (ended is None) != (self.finished_at is None):
+        ended = self.status if self.status in (RunStatus.COMPLETED, RunStatus.FAILED) else None
+        if ending is not ended or (ended is None) != (self.finished_at is None):
             raise ImpossibleState(
                 self,
                 "completed and failed runs, and no others, have that state, that status and an end",
@@ -186,6 +181,15 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
                     "status": self.status,
                     "finished_at": self.finished_at,
                 },
+            )
+
+    def _require_review_allowed(self) -> None:
+        cycles = self.effective_config().limits.review_cycles
+        if self.review_iteration > cycles:
+            raise ImpossibleState(
+                self,
+                f"the policy allows {cycles} review cycles",
+                {"review_iteration": self.review_iteration},
             )
 
     # --- constructors -------------------------------------------------------------------------------------
@@ -288,7 +292,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         self, status: IterationStatus, snippet: str, now: datetime, number: int | None = None
     ) -> "RunState":
         """Close a running record, the last one unless numbered; only the snippet's end is kept."""
-        running = [record for record in self.iterations if record.status is IterationStatus.RUNNING]
+        running = [record for record in self.iterations if record.finished_at is None]
         if number is None and running:
             number = running[-1].number
         if number not in {record.number for record in running}:
@@ -322,10 +326,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         """Remember the commit a story starts from, the first one as the run's baseline; None is a no-op."""
         if head is None:
             return self
-        baseline = self.knowledge.baseline_commit or head
-        return self._with(
-            pre_story_commit=head, knowledge=msgspec.structs.replace(self.knowledge, baseline_commit=baseline)
-        )
+        if self.knowledge.baseline_commit is not None:
+            return self._with(pre_story_commit=head)
+        knowledge = msgspec.structs.replace(self.knowledge, baseline_commit=head)
+        return self._with(pre_story_commit=head, knowledge=knowledge)
 
     def record_story_changes(self, story_id: str, commit_hash: str | None, changes: StoryChanges | None) -> "RunState":
         """What a landed story changed, without anything an agent said of it."""

@@ -1,0 +1,1 @@
+"""Benchmarks: what Storyloop itself costs, measured on the machine at hand. `python -m benchmarks` prints a table."""
