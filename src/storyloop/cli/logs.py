@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from storyloop.cli.here import here, identity_of
+from storyloop.cli.stories import require_story
 from storyloop.core.events import Event
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
@@ -26,6 +27,8 @@ def logs(run_id: str | None, follow: bool, story: str | None, as_json: bool) -> 
     """Show what happened, a line for each fact; what agents printed is in the run's directory."""
     archive = make_archive()
     row = archive.find(run_id, identity_of(here()))
+    if story is not None:
+        require_story(archive.state(row.run_id), story)
     state: RunState | None = None
     seq = 0
     while True:

@@ -62,6 +62,16 @@ class LazyGroup(click.Group):
         module = import_module(f"storyloop.cli.{_VERBS[cmd_name]}")
         return getattr(module, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _VERBS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], _VERBS, n=1)
+            ctx.fail(f"There is no verb {args[0]}." + (f" Did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
 
 @click.command(
     cls=LazyGroup,

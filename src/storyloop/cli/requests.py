@@ -1,13 +1,12 @@
 """`stop`, `retry`, `skip`: what one process asks of another through the run's inbox."""
 
 import time
-from difflib import get_close_matches
 
 import click
 
 from storyloop.cli.here import here, identity_of
+from storyloop.cli.stories import require_story
 from storyloop.core.errors import UserError
-from storyloop.core.run_state import RunState
 from storyloop.wiring import make_service
 
 _PATIENCE = 10.0  # seconds that a live run may take to stop before we stop waiting for it
@@ -55,20 +54,10 @@ def _asked(what: str, run_id: str, story: str, *, text: str = "") -> int:
     service = make_service()
     row = service.find(run_id, identity_of(here()))
     state = service.state(row.run_id)
-    _require_story(state, story)
+    require_story(state, story)
     service.require_grantable(state, what, story)
     if service.request(row.run_id, what, story=story, text=text) is not None:
         click.echo(f"Run {row.run_id} is told to {what} {story}.")
     else:
         click.echo(f"Noted: {what} {story}. Now: storyloop resume {row.run_id[:8]}")
     return 0
-
-
-def _require_story(state: RunState, story: str) -> None:
-    known = list(state.going.stories)
-    if story not in known:
-        near = get_close_matches(story, known, n=1)
-        raise UserError(
-            f"Run {state.run_id} has no story {story}.",
-            f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known[:20])}.",
-        )

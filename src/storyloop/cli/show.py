@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from storyloop.cli.here import here, identity_of
-from storyloop.core.errors import UserError
+from storyloop.cli.stories import require_story
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.history import history
@@ -47,8 +47,8 @@ def show(run_id: str | None, story: str | None, events: bool, evidence: bool, co
 
 
 def _shown(state: RunState, story: str | None, report: str | None, *, evidence: bool, cost: bool) -> str:
-    if story is not None and story not in state.going.stories:
-        raise UserError(f"Run {state.run_id} has no story {story}.", f"It has: {', '.join(state.going.stories)}.")
+    if story is not None:
+        require_story(state, story)
     parts: list[str] = []
     if story is not None:
         parts.append("\n".join(story_lines(state, story)))

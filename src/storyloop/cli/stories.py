@@ -1,0 +1,17 @@
+"""Stories: the one of a run that a user names."""
+
+from difflib import get_close_matches
+
+from storyloop.core.errors import UserError
+from storyloop.core.run_state import RunState
+
+
+def require_story(state: RunState, story: str) -> None:
+    """Raises UserError, with the nearest one, when the run has no such story."""
+    known = list(state.going.stories)
+    if story not in known:
+        near = get_close_matches(story, known, n=1)
+        raise UserError(
+            f"Run {state.run_id} has no story {story}.",
+            f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known[:20])}.",
+        )
