@@ -31,6 +31,7 @@ def values_of(state: RunState, work: Work) -> PromptValues:
     reason = cs.same_agent_retry_reason
     told = f"{_WHY_AGAIN[reason]}: {errand.last_failure}" if reason is not None else ""
     key = f"{errand.key}/{attempt}/{errand.calls + 1}"
+    passed = _passed(state, story)
     return PromptValues(
         drain=errand.drain,
         mode=mode_owed(cs),
@@ -38,7 +39,8 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         story=story,
         artifact=artifact_path(progress.worktree, key),
         checks={name: check.run for name, check in policy.checks.items()},
-        passed=_passed(state, story),
+        passed=tuple(progress.spec.story(name) for name in passed),
+        summaries={name: summary for name, summary in passed.items() if summary},
         knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
         attempt=attempt,
         attempts=max(1, policy.limits.continuations),
@@ -70,12 +72,14 @@ def _handover(work: Work) -> Handover | None:
     )
 
 
-def _passed(state: RunState, story: Story) -> tuple[Story, ...]:
+def _passed(state: RunState, story: Story) -> dict[str, str | None]:
+    """The stories that this one builds on, then the newest; and what was said to be done in each."""
     progress = state.going
-    landed = [record.story_id for record in reversed(state.iterations[-4 * _MOST_PASSED :]) if record.finished_at]
-    wanted = dict.fromkeys([*story.depends_on, *landed])
+    recent = [record for record in reversed(state.iterations[-4 * _MOST_PASSED :]) if record.finished_at]
+    said = {record.story_id: record.work_summary for record in reversed(recent)}
+    wanted = dict.fromkeys([*story.depends_on, *(record.story_id for record in recent)])
     named = [name for name in wanted if progress.stories[name].state is StoryState.PASSED][:_MOST_PASSED]
-    return tuple(progress.spec.story(name) for name in named)
+    return {name: said.get(name) for name in named}
 
 
 def _focus(story: Story) -> frozenset[str]:
