@@ -197,17 +197,18 @@ def test_the_callers_wait_ends_without_the_call(bench: Bench) -> None:
     first = call.wait()
     assert exit_of(first).how == "exited"
     assert call.wait() is first
+    assert not psutil.pid_exists(call.pid)
 
 
 def test_an_end_is_noticed_at_once(bench: Bench) -> None:
     """No polling stands between the agent's exit and the waiting thread, nor any grace."""
 
     def lag() -> float:
-        end = bench.run("date +%s.%N > ended")
+        end = bench.run("sleep 0.8; date +%s.%N > ended")  # by then, the timers are looked at once a second
         assert end.leftovers == 0
         return time.time() - float((bench.worktree / "ended").read_text())
 
-    eventually(lambda: lag() < 0.05)  # on a machine that is busy with other tests it takes several tries
+    eventually(lambda: lag() < 0.2)  # on a machine that is busy with other tests it takes several tries
 
 
 # --- what is left of the tree ----------------------------------------------------------------------------
@@ -249,11 +250,19 @@ def test_nothing_of_the_tree_outlives_a_stop(bench: Bench, leftover: str) -> Non
 
 def test_a_stop_lets_the_agent_end_in_its_own_way(bench: Bench) -> None:
     """SIGTERM comes first, and its handler has the whole grace."""
-    call = bench.launch("trap 'sleep 0.3; echo saved; exit 5' TERM; echo up; sleep 60 & wait", term_grace=20.0)
+    call = bench.launch("trap 'sleep 0.8; echo saved; exit 5' TERM; echo up; sleep 60 & wait", term_grace=20.0)
     eventually(lambda: output(call))
     call.stop()
     end = exit_of(call.wait(10))
     assert (end.how, end.code, output(call)) == ("stopped", 5, "up\nsaved\n")
+
+
+def test_what_an_agent_leaves_behind_may_save_its_work(bench: Bench) -> None:
+    """A server in the background is asked to end before it is killed."""
+    server = "trap 'echo saved > saved; exit' TERM; touch up; while :; do sleep 0.05; done"
+    end = bench.run(f'sh -c "{server}" & while [ ! -e up ]; do sleep 0.05; done')
+    assert end.leftovers >= 1
+    assert (bench.worktree / "saved").read_text() == "saved\n"
 
 
 def test_a_second_stop_does_not_wait_for_the_grace(bench: Bench) -> None:
@@ -626,7 +635,7 @@ def test_a_sweep_spares_itself_and_its_ancestors(bench: Bench) -> None:
     )
     said = subprocess.run(
         ["sh", "-c", '"$0" -c "$1"; echo survived', sys.executable, program],
-        env=PATH | {MARK: str(bench.home / "dead")},
+        env=os.environ | {MARK: str(bench.home / "dead")},
         capture_output=True,
         text=True,
         check=True,
@@ -638,15 +647,13 @@ def test_a_sweep_spares_itself_and_its_ancestors(bench: Bench) -> None:
 
 
 def test_an_agent_starts_without_delay(bench: Bench) -> None:
-    """Our whole way from `launch` to the agent's first instruction stays far below a tenth of a second."""
-
-    def lag() -> float:
-        began = time.time()
-        call = bench.launch("", argv=("date", "+%s.%N"))
-        exit_of(call.wait(10))
-        return float(output(call)) - began
-
-    eventually(lambda: lag() < 0.05)  # on a machine that is busy with other tests it takes several tries
+    """All that the supervisor does before the agent's first word takes some 15 ms of a processor."""
+    call = bench.launch("echo up; sleep 60")
+    eventually(lambda: output(call))
+    spent = int(Path(f"/proc/{supervisor_of(call).pid}/schedstat").read_text().split()[0])
+    assert spent < 60_000_000  # nanoseconds; on a machine that is busy with other tests
+    call.stop()
+    exit_of(call.wait(10))
 
 
 def test_a_sleeping_agents_supervisor_sleeps_too(bench: Bench) -> None:
