@@ -226,7 +226,7 @@ class Repository(Protocol):
     def settle(self, place: Place, *, expected_tip: str, label: str) -> Snapshot:
         """Undo what an agent did to git (keeping it aside), then hash the worktree's files.
 
-        Commits of the agent are pinned under `refs/storyloop/<run>/<label>/...` and the branch is put back to
+        Commits of the agent are pinned under `refs/storyloop/<run>/<label>/agent-commits` and the branch is put back to
         `expected_tip` with the files left as they are.
         """
         ...
@@ -236,7 +236,10 @@ class Repository(Protocol):
         ...
 
     def pin(self, place: Place, *, tree: str, label: str, author: Author) -> Pin:
-        """A commit of that tree on the branch's tip, kept by `refs/storyloop/<run>/<label>`; idempotent."""
+        """A commit of that tree on the branch's tip, kept by `refs/storyloop/<run>/<label>/files`.
+
+        Pinned again, the same tree is the same pin; another tree under the same label is kept beside it.
+        """
         ...
 
     def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
