@@ -54,7 +54,7 @@ FRESH = PromptValues(
     mode=Mode.FRESH,
     project="Reports",
     story=STORY,
-    artifact="/work/wt/.storyloop/US-003-1-story-0-1.xml",
+    artifact="/place/wt/.storyloop/US-003-1-story-0-1.xml",
     checks={"lint": "ruff check .", "test": "pytest -q"},
     passed=(DONE,),
     summaries={"US-001": "Reports are read lazily."},
@@ -100,7 +100,7 @@ def test_every_prompt_says_where_the_result_belongs_and_how_it_looks(values: Pro
     """The artifact's path stands there literally, and the schema of its drain in full."""
     prompt = told(values)
     root = "development-result" if values.drain is Drain.STORY else "commit-message"
-    assert "\n    /work/wt/.storyloop/US-003-1-story-0-1.xml\n" in prompt
+    assert "\n    /place/wt/.storyloop/US-003-1-story-0-1.xml\n" in prompt
     assert f'<xs:element name="{root}">' in prompt
     assert prompt.rstrip().endswith("</xs:schema>\n```")
 

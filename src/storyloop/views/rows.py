@@ -107,7 +107,7 @@ def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:
     ledger = progress.ledger
     shown = {
         "run_state": state.reference_fields(),
-        "stories": story_rows(state),
+        "stories": [_shown(row) for row in story_rows(state)],
         "checks": check_rows(state),
         "budget": {
             "allowed": policy.budget,
@@ -119,12 +119,19 @@ def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:
             "by_agent": ledger.by_agent,
         },
         "bounds": bounds_of(len(progress.stories), progress.spec, policy),
-        "findings": progress.findings,
-        "parked": progress.parked,
-        "failure": progress.failure,
         "report": report,
     }
     return msgspec.to_builtins(shown)
+
+
+def _shown(row: StoryRow) -> dict[str, Any]:
+    """The row as the contract has it; faces of text number criteria and name pins besides."""
+    shown = msgspec.structs.asdict(row)
+    del shown["pins"]
+    shown["evidence"] = [msgspec.structs.asdict(criterion) for criterion in row.evidence]
+    for criterion in shown["evidence"]:
+        del criterion["number"]
+    return shown
 
 
 def evidence_rows(state: RunState, story: Story) -> tuple[CriterionRow, ...]:
