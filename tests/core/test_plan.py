@@ -80,24 +80,24 @@ def test_a_run_that_goes_well_owes_these_deeds_in_this_order() -> None:
         "open/worktree",
         "setup/0/0",
         "setup/1/0",
-        "baseline/lint",
-        "baseline/test",
+        "baseline/lint/0",
+        "baseline/test/0",
         "US-001/1/start",
         "US-001/1/clean/start",
-        "US-001/1/probe/1",
-        "US-001/1/probe/2",
+        "US-001/1/probe/1/0",
+        "US-001/1/probe/2/0",
         "US-001/1/story/0/1",
-        "US-001/1/prove/0/check/lint",
-        "US-001/1/prove/0/check/test",
-        "US-001/1/prove/0/criterion/1",
-        "US-001/1/prove/0/criterion/2",
+        "US-001/1/prove/0/check/lint/0",
+        "US-001/1/prove/0/check/test/0",
+        "US-001/1/prove/0/criterion/1/0",
+        "US-001/1/prove/0/criterion/2/0",
         "US-001/1/land",
         "US-001/1/clean/end",
         "US-002/2/start",
         "US-002/2/clean/start",
         "US-002/2/story/0/1",
-        "US-002/2/prove/0/check/lint",
-        "US-002/2/prove/0/check/test",
+        "US-002/2/prove/0/check/lint/0",
+        "US-002/2/prove/0/check/test/0",
         "US-002/2/land",
         "US-002/2/clean/end",
         "finish/0",
@@ -110,13 +110,13 @@ def test_a_story_that_fails_owes_a_handover_before_each_continuation_and_is_left
     run = at_first_call(story("US-001"), story("US-002", "US-001"))
     assert keys_to_end(run, first=RED, second=RED) == [
         "US-001/1/story/0/1",
-        "US-001/1/prove/0/check/test",
+        "US-001/1/prove/0/check/test/0",
         "US-001/1/story/1/handover",
         "US-001/1/story/1/2",
-        "US-001/1/prove/1/check/test",
+        "US-001/1/prove/1/check/test/0",
         "US-001/1/story/2/handover",
         "US-001/1/story/2/3",
-        "US-001/1/prove/2/check/test",
+        "US-001/1/prove/2/check/test/0",
         "US-001/1/leave",
         "US-001/1/clean/end",
         "finish/0",
@@ -254,13 +254,35 @@ def test_a_run_killed_without_a_word_is_resumed_as_well() -> None:
     assert run.resumed().due == owed
 
 
-@pytest.mark.parametrize("kind", [RunCommand, StartStory, CleanHandover, CallAgent, LandStory, FinishRun])
+@pytest.mark.parametrize("kind", [StartStory, CleanHandover, CallAgent, LandStory, FinishRun])
 def test_an_interruption_anywhere_changes_nothing_that_is_owed(kind: type[Effect]) -> None:
     """Which deed comes next follows from the state alone."""
     run = run_of().until(kind)
     owed = run.due
     resumed = run.interrupted().resumed().due
     assert (type(resumed), resumed.key) == (type(owed), owed.key.replace("finish/0", "finish/1"))
+
+
+def test_a_round_of_commands_that_was_broken_off_is_measured_anew() -> None:
+    """What its commands had made for each other, and the very tree, may be gone; a round that is over stays so."""
+    run = run_of(story("US-001", verify=("a", "b")), policy=policy_of(checks=("lint", "test")))
+    rounds = [
+        (Baselining("lint"), "baseline/test", "baseline/lint"),
+        (Probing(story="US-001", iteration=1, criterion=1), "US-001/1/probe/2", "US-001/1/probe/1"),
+        (
+            Checking(story="US-001", iteration=1, attempt=0, check="lint"),
+            "US-001/1/prove/0/check/test",
+            "US-001/1/prove/0/check/lint",
+        ),
+    ]
+    for resumes, (first, next_one, again) in enumerate(rounds):
+        while not (isinstance(run.due, RunCommand) and run.due.purpose == first):
+            run.did()
+        assert run.did(first=RED).due.key == f"{next_one}/{resumes}"
+        assert run.interrupted().resumed().due.key == f"{again}/{resumes + 1}"
+    assert run.state.going.inherited == ()
+    assert run.to_end().state.status is RunStatus.COMPLETED
+    assert [e.reading for e in run.standing("US-001").evidence] == ["green"] * 4
 
 
 def test_a_set_up_that_fails_ends_the_run_and_a_resume_tries_it_again() -> None:

@@ -39,7 +39,7 @@ class StartStory(_Effect, frozen=True, kw_only=True, tag="start_story"):
 
 
 class CleanHandover(_Effect, frozen=True, kw_only=True, tag="clean_handover"):
-    """Remove the handover file."""
+    """Remove the handover file; where an iteration is over, put the worktree back to the branch's tip."""
 
     story: str
 
@@ -76,7 +76,7 @@ class LandStory(_Effect, frozen=True, kw_only=True, tag="land_story"):
 
 
 class LeaveStory(_Effect, frozen=True, kw_only=True, tag="leave_story"):
-    """Keep the story's work by a ref and put the worktree back to the tip."""
+    """Keep the story's work by a ref."""
 
     story: str
 

@@ -70,7 +70,7 @@ class StoryStarted(_Event, frozen=True, kw_only=True, tag="story_started"):
 
 
 class HandoverCleaned(_Event, frozen=True, kw_only=True, tag="handover_cleaned"):
-    """No handover of this or an older iteration is left in the worktree."""
+    """No handover of this or an older iteration is left in the worktree; behind an end, its files are the tip's."""
 
     story: str
 
@@ -123,7 +123,7 @@ class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
 
 
 class StoryLeft(_Event, frozen=True, kw_only=True, tag="story_left"):
-    """A story was given up or skipped: its work is kept by refs and the worktree is back at the tip."""
+    """A story was given up or skipped: its work is kept by refs."""
 
     story: str
     pins: tuple[str, ...]

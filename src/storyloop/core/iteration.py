@@ -125,6 +125,17 @@ def probed(state: RunState, event: CommandMeasured, probing: Probing) -> RunStat
     return put(state, _prepared(state, replace(work, stage=tried, green_before=before)))
 
 
+def measured_anew(work: Work) -> Work:
+    """A round of commands that was broken off: what they made for each other, and the very tree, may be gone."""
+    match work.stage:
+        case Preparing():
+            return replace(work, stage=Preparing(), green_before=())
+        case Proving() as proving:
+            return replace(work, stage=replace(proving, measured=(), red=()))
+        case _:
+            return work
+
+
 def _prepared(state: RunState, work: Work) -> Work:
     """The agent's turn begins once the old handover is gone and every proof was tried."""
     owed = owed_probes(work, state.going.spec.story(work.story))

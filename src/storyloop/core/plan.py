@@ -48,8 +48,8 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     """Every deed that is owed now, at most `width` stories at once."""
     if state.status is not RunStatus.RUNNING:
         return ()
-    progress, policy = state.going, state.effective_config()
-    opening = _opening(progress, policy)
+    progress = state.going
+    opening = _opening(state)
     if opening is not None:
         return (opening,)
     owed = tuple(effect for work in progress.work.values() for effect in _story(state, work))
@@ -60,18 +60,19 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     return owed + _next_story(state) if len(progress.work) < width else owed
 
 
-def _opening(progress: Progress, policy: Policy) -> Effect | None:
+def _opening(state: RunState) -> Effect | None:
+    progress, policy = state.going, state.effective_config()
     opening = progress.opening
     if not opening.worktree_opened:
         return OpenWorktree(key="open/worktree")
     if opening.setup_done < len(policy.worktree.setup):
         number = opening.setup_done
         setup = Command(run=policy.worktree.setup[number])
-        return _run(SettingUp(number), setup, policy, tree=None, salt=f"/{progress.resumes}")
+        return _run(state, SettingUp(number), command=setup, tree=None)
     measured = {evidence.check for evidence in opening.baseline}
     for name, check in policy.checks.items():
         if name not in measured:
-            return _run(Baselining(name), check, policy, tree=progress.tip_tree)
+            return _run(state, Baselining(name), command=check, tree=progress.tip_tree)
     return None
 
 
@@ -99,14 +100,14 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
     match work.stage:
         case Preparing():
             purpose = owed_probes(work, progress.spec.story(work.story))[0]
-            return (_run(purpose, _command_of(progress, policy, purpose), policy, tree=work.tree),)
+            return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=work.tree),)
         case Building():
             return _errand(state, work, work.errand, attempt=work.cs.continuation_attempt)
         case Describing(errand=errand):
             return _errand(state, work, errand, attempt=0)
         case Proving() as proving:
             purpose = owed_measurements(work, proving, progress.spec.story(work.story), policy)[0]
-            return (_run(purpose, _command_of(progress, policy, purpose), policy, tree=proving.tree),)
+            return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=proving.tree),)
         case Landing():
             return (LandStory(key=f"{prefix}/land", story=work.story),)
         case Leaving():
@@ -195,11 +196,11 @@ def _command_of(progress: Progress, policy: Policy, purpose: Probing | Checking 
     return Command(run=criterion.verify)
 
 
-def _run(purpose: Purpose, command: Command, policy: Policy, *, tree: str | None, salt: str = "") -> RunCommand:
+def _run(state: RunState, purpose: Purpose, *, command: Command, tree: str | None) -> RunCommand:
     return RunCommand(
-        key=key_of(purpose) + salt,
+        key=f"{key_of(purpose)}/{state.going.resumes}",  # a round that was broken off is measured anew
         purpose=purpose,
         command=command,
-        timeout=policy.check_timeout(command),
+        timeout=state.effective_config().check_timeout(command),
         tree=tree,
     )

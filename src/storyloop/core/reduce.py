@@ -41,6 +41,7 @@ from storyloop.core.iteration import (
     handover_written,
     landed,
     left,
+    measured_anew,
     probed,
     proof_measured,
     story_started,
@@ -301,7 +302,9 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
     left = state.transition_to(restart, event.at) if stands else state
     state = replace(left, status=RunStatus.RUNNING, config=policy)
     state = amended(state, parked=None, failure="", cooling=cooling, resumes=progress.resumes + 1)
-    for work in state.going.work.values():
+    if len(progress.opening.baseline) < len(policy.checks):
+        state = amended(state, opening=replace(progress.opening, baseline=()), inherited=())
+    for work in map(measured_anew, state.going.work.values()):
         errand, cs = errand_of(state, work)
         chain = policy.chain_of(errand.drain)
         if chain and chain != errand.chain:

@@ -24,7 +24,6 @@ from storyloop.core.effects import (
 )
 from storyloop.core.events import (
     Event,
-    HandoverCleaned,
     HandoverWritten,
     RunFinished,
     RunParked,
@@ -35,7 +34,7 @@ from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
-from storyloop.engine.landing import land_story, leave_story, start_story
+from storyloop.engine.landing import clean_handover, land_story, leave_story, start_story
 from storyloop.engine.measuring import run_command
 from storyloop.engine.prompting import values_of
 
@@ -49,9 +48,8 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield from run_command(effect, state, hands, stop)
         case StartStory():
             yield from start_story(effect, state, hands)
-        case CleanHandover(key=key, story=story):
-            hands.papers.remove_handover(hands.place)
-            yield HandoverCleaned(key=key, at=hands.clock.now(), story=story)
+        case CleanHandover():
+            yield from clean_handover(effect, state, hands)
         case WriteHandover(key=key, story=story):
             hands.papers.write_handover(hands.place, hands.prompts.handover(values_of(state, state.going.work[story])))
             yield HandoverWritten(key=key, at=hands.clock.now(), story=story)

@@ -1,14 +1,14 @@
-"""Starting, landing and leaving stories: the deeds that move the run's branch and its worktree."""
+"""Starting, landing, leaving and closing stories: the deeds that move the run's branch and its worktree."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from storyloop.core.effects import LandStory, LeaveStory, StartStory
+from storyloop.core.effects import CleanHandover, LandStory, LeaveStory, StartStory
 from storyloop.core.errors import ProgrammerError
-from storyloop.core.events import Event, StoryLanded, StoryLeft, StoryStarted
+from storyloop.core.events import Event, HandoverCleaned, StoryLanded, StoryLeft, StoryStarted
 from storyloop.core.facts import Change, ChangeKind, Finding
 from storyloop.core.knowledge import StoryChanges
-from storyloop.core.progress import Landing, Leaving, Work
+from storyloop.core.progress import Closing, Landing, Leaving, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.engine.hands import Hands
@@ -51,8 +51,6 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
         author = Author(message=_message(story, landing, state.run_id, effect.key), at=landing.at)
         commit = repository.commit(place, tree=landing.tree, parent=progress.tip, author=author)
         tip, tip_tree = commit, landing.tree
-    if repository.snapshot(place) != tip_tree:  # an agent that only had to word the message changed files
-        repository.reset(place, commit=tip)
     changes = repository.changes(work.tree, tip_tree)
     yield StoryLanded(
         key=effect.key,
@@ -67,7 +65,7 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
 
 
 def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[Event]:
-    """Keep the story's work by a ref of its own, then put the worktree back to the branch's tip."""
+    """Keep the story's work by a ref of its own; the worktree goes back only when that is known for good."""
     progress, repository, place = state.going, hands.repository, hands.place
     work = progress.work[effect.story]
     leaving = work.stage
@@ -81,7 +79,6 @@ def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[E
         )
         commit = repository.commit(place, tree=work.pin.tree, parent=progress.tip, author=author)
         tip, tip_tree = commit, work.pin.tree
-    repository.reset(place, commit=tip)
     yield StoryLeft(
         key=effect.key,
         at=hands.clock.now(),
@@ -91,6 +88,16 @@ def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[E
         tip=tip,
         tip_tree=tip_tree,
     )
+
+
+def clean_handover(effect: CleanHandover, state: RunState, hands: Hands) -> Iterator[Event]:
+    """No handover lies in the worktree; and where an iteration is over, the files are the branch's tip."""
+    progress, repository, place = state.going, hands.repository, hands.place
+    is_over = isinstance(progress.work[effect.story].stage, Closing)
+    if is_over and repository.snapshot(place) != progress.tip_tree:
+        repository.reset(place, commit=progress.tip)
+    hands.papers.remove_handover(place)
+    yield HandoverCleaned(key=effect.key, at=hands.clock.now(), story=effect.story)
 
 
 def _pinned_work(work: Work, leaving: Leaving, hands: Hands) -> Iterator[str]:

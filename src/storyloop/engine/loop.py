@@ -35,13 +35,13 @@ class _Deed:
 
     effect: Effect
     stop: threading.Event = field(default_factory=threading.Event)
+    stored: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
 class _Fact:
     deed: _Deed
     event: Event
-    stored: threading.Event
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Engine:
             self._abandoned.set()
             for deed in self._deeds.values():
                 deed.stop.set()
+                deed.stored.set()  # so that a thread that waits for us leaves
 
     # --- deeds ----------------------------------------------------------------------------------------
 
@@ -122,14 +123,18 @@ class Engine:
         error: BaseException | None = None
         try:
             for event in perform(deed.effect, state, self._hands, deed.stop):
-                stored = threading.Event()
-                self._news.put(_Fact(deed, event, stored))
-                while not stored.wait(0.2):
-                    if self._abandoned.is_set():
-                        raise _Abandoned
+                deed.stored.clear()
+                self._require_writer()
+                self._news.put(_Fact(deed, event))
+                deed.stored.wait()
+                self._require_writer()
         except BaseException as problem:  # noqa: BLE001 - carried to the writer, which raises it
             error = problem
         self._news.put(_End(deed, error))
+
+    def _require_writer(self) -> None:
+        if self._abandoned.is_set():
+            raise _Abandoned
 
     def _next_news(self) -> _Fact | _End | _Nudge:
         try:
@@ -139,9 +144,9 @@ class Engine:
 
     def _take(self, news: _Fact | _End | _Nudge) -> None:
         match news:
-            case _Fact(event=event, stored=stored):
+            case _Fact(deed=deed, event=event):
                 self._append(event)
-                stored.set()
+                deed.stored.set()
             case _End(deed=deed, error=error):
                 del self._deeds[deed.effect.key]
                 if isinstance(error, OperatorError | UserError):

@@ -4,37 +4,40 @@ import threading
 from collections.abc import Iterator
 
 from storyloop.core.effects import RunCommand
+from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CommandMeasured, Event
 from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Change, Finding
-from storyloop.core.judge import owed_measurements
+from storyloop.core.judge import owed_measurements, owed_probes
 from storyloop.core.progress import Preparing, Proving
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp, key_of
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
-from storyloop.ports import CheckOrder
+from storyloop.ports import Author, CheckOrder
 
 _NAMED = 8  # paths named in a finding
 
 
 def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
-    """One fact, or none when it was stopped: then it is owed again."""
+    """One fact, or none when it was stopped: then its round is owed again."""
+    done, owed = _round(effect, state)
+    findings = _set_aside(effect, state, hands) if done == 0 else ()
     first = hands.checks.run(_order(effect, hands, "1"), stop)
     second = None
     # Red before the work is what a proof should be, so only what gates is looked at twice.
     gates = isinstance(effect.purpose, Baselining | Checking | Demonstrating)
     if first is not None and gates and deserves_second_run(first):
-        _undo(effect, hands)
+        findings += _undo(effect, hands)
         second = hands.checks.run(_order(effect, hands, "2"), stop)
         if second is None:
             return
     if first is None:
         return
-    findings = _undo(effect, hands)
-    if effect.tree is not None and _is_last_of_its_round(effect, state):
+    findings += _undo(effect, hands)
+    if effect.tree is not None and owed == 1:
         hands.repository.remove_creations(hands.place, tree=effect.tree)
-    if isinstance(effect.purpose, SettingUp) and _is_last_of_its_round(effect, state):
-        findings = _after_set_up(state, hands)
+    if isinstance(effect.purpose, SettingUp) and owed == 1:
+        findings += _after_set_up(state, hands)
     yield CommandMeasured(
         key=effect.key,
         at=hands.clock.now(),
@@ -43,12 +46,25 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
         tree=effect.tree or state.going.tip_tree,
         first=first,
         second=second,
-        findings=findings,
+        findings=tuple(dict.fromkeys(findings)),
     )
 
 
+def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Finding, ...]:
+    """A round begins on its very tree: what else lies there is of a round that broke off, or of somebody's hand."""
+    repository, place = hands.repository, hands.place
+    if effect.tree is None or (now := repository.snapshot(place)) == effect.tree:
+        return ()
+    author = Author(message=f"What lay in the worktree before `{effect.command.run}`", at=state.going.last_at)
+    pin = repository.pin(place, tree=now, label=f"before/{now[:12]}", author=author)
+    repository.undo_changes(place, tree=effect.tree)
+    repository.remove_creations(place, tree=effect.tree)
+    detail = f"What was no part of the tree that `{effect.command.run}` ran on was set aside; it is kept by {pin.ref}."
+    return (Finding("leftover", detail),)
+
+
 def _order(effect: RunCommand, hands: Hands, run: str) -> CheckOrder:
-    name = effect.key.replace("/", ".")
+    name = key_of(effect.purpose).replace("/", ".")
     return CheckOrder(
         check_dir=f"{hands.place.run_dir}/checks/{name}.{run}",
         worktree=hands.place.worktree,
@@ -89,19 +105,21 @@ def _named(changes: tuple[Change, ...]) -> str:
     return names + (f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else "")
 
 
-def _is_last_of_its_round(effect: RunCommand, state: RunState) -> bool:
+def _round(effect: RunCommand, state: RunState) -> tuple[int, int]:
+    """How many commands of its round are done, and how many are owed, this one too."""
     progress, policy = state.going, state.effective_config()
     match effect.purpose:
         case SettingUp(number=number):
-            return number + 1 == len(policy.worktree.setup)
+            return number, len(policy.worktree.setup) - number
         case Baselining():
-            return len(progress.opening.baseline) + 1 == len(policy.checks)
-        case Probing(story=story):
-            work = progress.work[story]
-            proofs = sum(c.verify is not None for c in progress.spec.story(story).acceptance_criteria)
-            return isinstance(work.stage, Preparing) and len(work.stage.probed) + 1 == proofs
-        case Checking(story=story) | Demonstrating(story=story):
-            work = progress.work[story]
-            if not isinstance(work.stage, Proving):
-                return False
-            return len(owed_measurements(work, work.stage, progress.spec.story(story), policy)) == 1
+            done = len(progress.opening.baseline)
+            return done, len(policy.checks) - done
+        case Probing(story=story) | Checking(story=story) | Demonstrating(story=story):
+            work, spec = progress.work[story], progress.spec.story(story)
+    match work.stage:
+        case Preparing(probed=probed):
+            return len(probed), len(owed_probes(work, spec))
+        case Proving() as proving:
+            return len(proving.measured), len(owed_measurements(work, proving, spec, policy))
+        case _:
+            raise ProgrammerError(f"Story {story} is not being measured.")
