@@ -23,14 +23,13 @@ from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import FreeForm, Spec
-from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, parse_spec
+from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
 from storyloop.engine.requests import fact_of, objection
 from storyloop.journal.load import load_state
 from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Place, Request
-from storyloop.views.report import way_on
 from storyloop.views.rows import row_of
 
 Watcher = Callable[[Event, RunState], None]
@@ -120,7 +119,7 @@ class Service(Archive):
 
     def prepare(self, spec_file: Path, cwd: Path, *, flags: Flags = NO_FLAGS, reuse_branch: bool = False) -> Prepared:
         """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
-        spec = read_spec(spec_file)
+        spec, is_markdown = read_spec(spec_file)
         checkout = self._tools.survey(cwd)
         loaded = load(root=Path(checkout.root), environ=self._tools.environ, flags=flags)
         missing = self._require_agents(loaded.policy)
@@ -136,7 +135,7 @@ class Service(Archive):
         return Prepared(
             spec=spec,
             spec_path=str(spec_file.resolve()),
-            spec_is_markdown=not spec_file.read_bytes().lstrip().startswith(b"{"),
+            spec_is_markdown=is_markdown,
             loaded=loaded,
             checkout=checkout,
             worktree=worktree,
@@ -344,8 +343,8 @@ class Drive(AbstractContextManager["Drive"]):
         self._lock.release()
 
 
-def read_spec(path: Path) -> Spec:
-    """The spec in this file. Raises UserError for a file that is none."""
+def read_spec(path: Path) -> tuple[Spec, bool]:
+    """The spec in this file, and whether it is Markdown. Raises UserError for a file that is none."""
     if not path.exists():
         raise UserError(f"There is no file {path}.", "Give the path of a spec: Markdown or JSON.")
     if not path.is_file():
@@ -354,13 +353,14 @@ def read_spec(path: Path) -> Spec:
         raise UserError(
             f"{path} is larger than {MAX_SPEC_BYTES // 1_000_000} MB.", "A spec is text; is this the right file?"
         )
-    spec = parse_spec(path.read_bytes(), name=path.name)
+    text = path.read_bytes()
+    spec = parse_spec(text, name=path.name)
     if isinstance(spec, FreeForm):
         raise UserError(
             f"{path} has no user stories, and turning free text into stories is not built yet.",
             "Write them under `## User Stories` as `### US-001: Title`; see docs/spec.md.",
         )
-    return spec
+    return spec, not is_json(text.decode("utf-8-sig"), name=path.name)
 
 
 def _require_proofs(spec: Spec, policy: Policy) -> None:
@@ -388,6 +388,3 @@ def _can_go_on(state: RunState) -> bool:
     if state.status is not RunStatus.FAILED or state.going.failure:
         return True
     return bool(state.going.work) or any(s.state is StoryState.OPEN for s in state.going.stories.values())
-
-
-__all__ = ["Drive", "HeldElsewhereError", "Prepared", "Service", "Tools", "exit_code", "read_spec", "way_on"]

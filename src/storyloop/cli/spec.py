@@ -25,7 +25,7 @@ def spec() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The spec as JSON, as a run would keep it.")
 def check(file: Path, as_json: bool) -> int:
     """Say everything that is wrong with FILE, or how its stories would be taken."""
-    found = read_spec(file)
+    found, _ = read_spec(file)
     click.echo(dump_spec(found) if as_json else readable("\n".join(_checked(found))))
     return 0
 

@@ -38,8 +38,7 @@ def parse_spec(text: bytes, *, name: str) -> Spec | FreeForm:
     JSON is what is named .json or, where the name does not tell, begins with `{`. Raises `SpecErrors`.
     """
     decoded = _decoded(text, name)
-    suffix = name.casefold().rpartition(".")[2]
-    if suffix == "json" or (suffix not in ("md", "markdown") and decoded.lstrip().startswith("{")):
+    if is_json(decoded, name=name):
         return _checked(_json(decoded, name), _Report(name))
     outline = read_markdown(decoded)
     report = _Report(name, lines=outline.lines)
@@ -49,6 +48,12 @@ def parse_spec(text: bytes, *, name: str) -> Spec | FreeForm:
         return _checked(outline.fields, report)
     report.raise_if_any()
     return FreeForm(decoded)
+
+
+def is_json(text: str, *, name: str) -> bool:
+    """Whether a spec file of this name is read as JSON, not as Markdown."""
+    suffix = name.casefold().rpartition(".")[2]
+    return suffix == "json" or (suffix not in ("md", "markdown") and text.lstrip().startswith("{"))
 
 
 def dump_spec(spec: Spec) -> bytes:
