@@ -97,14 +97,12 @@ def tip_of(at: Workplace) -> str | None:
 def put_branch_back(at: Workplace, expected: str, label: str) -> None:
     """The branch points at `expected` again; the commits that it pointed at have a ref."""
     branch = at.common / at.branch_ref
-    match _look(branch):
-        case _Plain(content=content) if not _OBJECT.fullmatch(content):
-            # `git symbolic-ref` on it would let our next commit move another branch; garbage would stop it.
-            _set_aside(at, branch, "agent-commit", f"The branch {at.place.branch} was overwritten by hand")
-        case _Link():
-            _set_aside(at, branch, "agent-commit", f"The branch {at.place.branch} became a symlink")
-        case _:
-            pass
+    kept = _look(branch)
+    if isinstance(kept, _Plain) and kept.content.strip() == expected.encode():
+        return
+    if isinstance(kept, _Plain | _Link) and not _is_commit(at, kept):
+        # `git symbolic-ref` on it would let our next commit move another branch; garbage would stop it.
+        _set_aside(at, branch, "agent-commit", f"The branch {at.place.branch} was overwritten by hand")
     tip = tip_of(at)
     if tip == expected:
         return
@@ -120,6 +118,14 @@ def put_branch_back(at: Workplace, expected: str, label: str) -> None:
     )
     steps = f"update {pinned} {tip}\noption no-deref\nupdate {at.branch_ref} {expected} {tip}\n"
     at.repository.run("update-ref", "--stdin", stdin=steps.encode())
+
+
+def _is_commit(at: Workplace, kept: _Kept) -> bool:
+    match kept:
+        case _Plain(content=content) if _OBJECT.fullmatch(content):
+            return at.repository.has(content.decode().strip())
+        case _:
+            return False
 
 
 # --- registration -------------------------------------------------------------------------------------
@@ -173,7 +179,7 @@ def _put_head_back(at: Workplace) -> None:
     match _look(head):
         case _Plain(content=content) if content == _head_of(at):
             return
-        case _Plain(content=content) if _OBJECT.fullmatch(content):
+        case _Plain(content=content) as kept if _is_commit(at, kept):
             detached = content.decode().strip()
             if detached != tip_of(at):
                 pinned = at.pin_ref("detached", detached)

@@ -46,6 +46,13 @@ class _Status(msgspec.Struct, frozen=True):
         return not (self.changed or self.submodules or self.untracked)
 
 
+def begin(at: Workplace, tree: str) -> None:
+    """Our index begins as a copy of the one that the checkout of `tree` made."""
+    _forget(at)
+    copy_index(at.admin / "index", at.own / "index")
+    _hold(at, tree)
+
+
 def current_tree(at: Workplace) -> str:
     """The tree of the files now."""
     status = _status(at)
@@ -104,7 +111,7 @@ def restore_changed(at: Workplace, tree: str) -> tuple[Change, ...]:
 def remove_created(at: Workplace, tree: str) -> tuple[str, ...]:
     """Untracked files that `tree` has not are gone, with the directories that they alone filled."""
     hold_tree(at, tree)
-    created = _status(at).untracked
+    created = [path for path in _status(at).untracked if not path.endswith(b"/")]
     root = os.fsencode(at.root)
     for path in created:
         _unlink(at, os.path.join(root, path))

@@ -198,10 +198,9 @@ class MemoryRepository:
             above = ["/".join(parts[:count]) + "/" for count in range(1, len(parts))]
             new = (folder for folder in above if not any(kept.startswith(folder) for kept in wanted))
             ignored.add(next(new, path))
-        paths = sorted(ignored, key=os.fsencode)
         seat = self._seat(place)
-        seat.ignored = [*seat.ignored, *paths]
-        return tuple(map(_shown, paths))
+        seat.ignored = sorted({*seat.ignored, *ignored}, key=os.fsencode)
+        return tuple(map(_shown, seat.ignored))  # those of an earlier try too: whoever asked may not have got to tell
 
     def commit(self, place: Place, *, tree: str, parent: str, author: Author) -> str:
         commit, ref = self._commit_of(tree, parent=parent, author=author), f"refs/heads/{place.branch}"

@@ -154,10 +154,10 @@ class GitRepository:
         own = own_directory(place)
         if not own.exists():
             return
-        with _telling_the_operator(place), held(own):
+        with _telling_the_operator(place), held(own) as hold:
             opened = self._opened.pop(str(own), None) or worktree.read_opened(own)
             if opened is not None:
-                worktree.close_worktree(place, opened)
+                worktree.close_worktree(place, opened, msgspec.structs.replace(self._git, hold=hold))
 
     @contextlib.contextmanager
     def _at(self, place: Place, *, trusting: bool = False) -> Generator[Workplace]:

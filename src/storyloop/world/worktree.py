@@ -21,7 +21,7 @@ from storyloop.world import guard, index
 from storyloop.world.files import PRIVATE, place_private
 from storyloop.world.git import IDENTITY, Git, GitFailed
 from storyloop.world.survey import branch_state
-from storyloop.world.workplace import Opened, Workplace, copy_index, make_accessible, own_directory, store
+from storyloop.world.workplace import Opened, Workplace, make_accessible, own_directory, store
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,19 +90,19 @@ def open_worktree(order: Order, repository: Git) -> Opened:
         raise
 
 
-def close_worktree(place: Place, opened: Opened) -> None:
-    """Remove directory and registration. Submodules' own repositories, which live in there, are moved aside."""
-    own = own_directory(place)
-    modules = Path(opened.admin, "modules")
-    if modules.is_dir():
-        aside = own / "aside" / "modules"
-        aside.parent.mkdir(exist_ok=True)
-        if not aside.exists():
-            shutil.move(modules, aside)
-    _remove(Path(place.worktree))
-    _remove(Path(opened.admin))
+def close_worktree(place: Place, opened: Opened, repository: Git) -> None:
+    """Remove directory and registration; what is not surely ours, or kept nowhere else, is moved aside instead."""
+    at = workplace(place, opened, repository)
+    git_file = at.root / ".git"
+    if at.root.is_dir() and not (git_file.is_file() and git_file.read_bytes() == opened.git_file):
+        at.move_aside(at.root, at.next_aside(at.root.name))
+    modules = at.admin / "modules"
+    if modules.is_dir():  # the repositories of submodules, with the commits that were made in them
+        at.move_aside(modules, at.next_aside("modules"))
+    _remove(at.root)
+    _remove(at.admin)
     for name in ("opened.json", "intent.json", "guard.json", "index.tree", "index", "excludes"):
-        (own / name).unlink(missing_ok=True)
+        (at.own / name).unlink(missing_ok=True)
 
 
 # --- opening ------------------------------------------------------------------------------------------
@@ -142,7 +142,10 @@ def _branch_is_to_make(order: Order, repository: Git) -> bool:
             raise UserError(problem, "Name another one in the spec, or give --reuse-branch.")
         case CheckedOut(path=path):
             problem = f"The branch {branch} is checked out at {path}."
-            raise UserError(problem, "Switch to another branch there, or name another one in the spec.")
+            cure = "Switch to another branch there, or name another one in the spec."
+            if not os.path.lexists(path):
+                cure = "Nothing is there any more: `git worktree prune`, then try again."
+            raise UserError(problem, cure)
         case Clashes(other=other):
             problem = f"git cannot have a branch {branch} beside the branch {other}."
             raise UserError(problem, "Name another one in the spec.")
@@ -165,7 +168,6 @@ def _make(order: Order, repository: Git, *, author: tuple[str, str]) -> Opened:
         raise UserError(f"The worktree could not be made: {error.problem}", error.cure) from error
     git_file = Path(place.worktree, ".git").read_bytes()
     admin = Path(os.fsdecode(git_file.removeprefix(b"gitdir: ").strip()))
-    copy_index(admin / "index", own / "index")
     opened = Opened(
         admin=str(admin),
         git_file=git_file,
@@ -174,6 +176,7 @@ def _make(order: Order, repository: Git, *, author: tuple[str, str]) -> Opened:
         email=author[1],
     )
     at = workplace(place, opened, repository)
+    index.begin(at, repository.line("rev-parse", f"refs/heads/{place.branch}^{{tree}}"))
     if at.git.run("ls-files", "-z", "--", PRIVATE):
         raise UserError(
             f"The branch {place.branch} tracks files in {PRIVATE}/, which Storyloop needs for itself.",
@@ -189,7 +192,6 @@ def _make(order: Order, repository: Git, *, author: tuple[str, str]) -> Opened:
 
 def _uneven_checkout(at: Workplace) -> tuple[str, ...]:
     """A warning where files are changed as soon as they are checked out."""
-    index.hold_tree(at, at.git.line("rev-parse", "HEAD^{tree}"))
     count = index.changed_count(at)
     if not count:
         return ()
