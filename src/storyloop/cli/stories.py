@@ -1,7 +1,5 @@
 """Stories: the one of a run that a user names."""
 
-from difflib import get_close_matches
-
 from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
 
@@ -10,6 +8,8 @@ def require_story(state: RunState, story: str) -> None:
     """Raises UserError, with the nearest one, when the run has no such story."""
     known = list(state.going.stories)
     if story not in known:
+        from difflib import get_close_matches
+
         near = get_close_matches(story, known, n=1)
         raise UserError(
             f"Run {state.run_id} has no story {story}.",
