@@ -15,6 +15,7 @@ retry (ten retries, the eleventh failure is too many) but after a same-agent one
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -54,6 +55,22 @@ def _spent(count: int, limit: int) -> bool:
     return count >= limit
 
 
+_COUNTS = (
+    "continuation_attempt",
+    "invalid_output_attempts",
+    "xsd_retry_count",
+    "same_agent_retry_count",
+    "max_xsd_retry_count",
+    "max_same_agent_retry_count",
+    "max_continue_count",
+    "fix_continuation_attempt",
+    "max_fix_continue_count",
+    "consecutive_same_effect_count",
+    "max_consecutive_same_effect",
+)
+_counts_of = attrgetter(*_COUNTS)
+
+
 class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
     """The 30 fields of the reference, flat, in its order; combinations that must not exist are refused."""
 
@@ -89,20 +106,10 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
     max_consecutive_same_effect: int = 5
 
     def __post_init__(self) -> None:
-        require_counts(
-            self,
-            "continuation_attempt",
-            "invalid_output_attempts",
-            "xsd_retry_count",
-            "same_agent_retry_count",
-            "max_xsd_retry_count",
-            "max_same_agent_retry_count",
-            "max_continue_count",
-            "fix_continuation_attempt",
-            "max_fix_continue_count",
-            "consecutive_same_effect_count",
-            "max_consecutive_same_effect",
-        )
+        # Run for every step of every errand: one look at all counts, and the sentence only for who fails it.
+        counts = _counts_of(self)
+        if min(counts) < 0 or set(map(type, counts)) != {int}:
+            require_counts(self, *_COUNTS)
         if self.max_consecutive_same_effect < 2:
             self._refuse("one effect alone is no loop, so it is at least 2", "max_consecutive_same_effect")
         if self.context_write_pending and self.context_cleanup_pending:

@@ -213,7 +213,9 @@ def _errand_moved(state: RunState, story: str, event: Event) -> RunState:
             return put(state, replace(work, stage=landing))  # the message is then ours
         case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
             proving = Proving(result=result, tree=work.pin.tree)
-            return _proved(put(state, replace(work, stage=proving)), story, event)
+            work = replace(work, stage=proving)
+            owed = owed_measurements(work, proving, state.going.spec.story(story), state.effective_config())
+            return put(state, work) if owed else _judged(put(state, work), story, event)
         case GivenUp(reason=reason), Building():
             return _given_up(state, work, reason, event)
         case Delivered(), _:
@@ -237,17 +239,16 @@ def proof_measured(
         tail = (event.second or event.first).tail[-_TAIL_CHARACTERS:]
         red = (*red, Red(evidence, tail))
     work = replace(work, stage=replace(proving, measured=(*proving.measured, evidence), red=red))
-    return _proved(put(state, work), work.story, event)
+    state = put(state, work)
+    return state if len(owed) > 1 else _judged(state, work.story, event)
 
 
-def _proved(state: RunState, story: str, event: Event) -> RunState:
-    """Judge the attempt once nothing is left to be measured."""
+def _judged(state: RunState, story: str, event: Event) -> RunState:
+    """What the attempt came to; nothing is left to be measured."""
     progress, policy = state.going, state.effective_config()
     work = progress.work[story]
     proving = work.stage
     assert isinstance(proving, Proving)
-    if owed_measurements(work, proving, progress.spec.story(story), policy):
-        return state
     judgement = judge(work, proving, inherited=progress.inherited, require=policy.require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):

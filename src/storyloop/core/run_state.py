@@ -166,10 +166,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress | None = None  # None only in a value that no journal stands behind
 
     def __post_init__(self) -> None:
-        require_counts(self, "iteration", "review_iteration")
-        _require_utc(self, "started_at", "finished_at")
-        if self.review_iteration > 0:
+        # Run for every folded event, so the plain questions are asked in place; sentences are for whoever fails them.
+        counted = type(self.iteration) is int and self.iteration >= 0 and self.review_iteration == 0
+        if not counted:
+            require_counts(self, "iteration", "review_iteration")
             self._require_review_allowed()
+        if self.started_at.tzinfo is not UTC or self.finished_at is not None:
+            _require_utc(self, "started_at", "finished_at")
         ending = _ENDINGS.get(self.machine_state)
         ended = self.status if self.status in (RunStatus.COMPLETED, RunStatus.FAILED) else None
         if ending is not ended or (ended is None) != (self.finished_at is None):
@@ -292,7 +295,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         self, status: IterationStatus, snippet: str, now: datetime, number: int | None = None
     ) -> "RunState":
         """Close a running record, the last one unless numbered; only the snippet's end is kept."""
-        running = [record for record in self.iterations if record.finished_at is None]
+        running = self._running()
         if number is None and running:
             number = running[-1].number
         if number not in {record.number for record in running}:
@@ -349,6 +352,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             self.knowledge, story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts
         )
         return self._with(knowledge=knowledge, pre_story_commit=None)
+
+    def _running(self) -> list[IterationRecord]:
+        """The records that are not closed, oldest first; of a journal's run they are those of the work in hand."""
+        if self.progress is None:
+            return [record for record in self.iterations if record.finished_at is None]
+        numbers = sorted(work.iteration for work in self.progress.work.values())
+        return [record for number in numbers if (record := self.iterations[number - 1]).finished_at is None]
 
     def _with(self, **changes: Any) -> "RunState":
         return msgspec.structs.replace(self, **changes)
