@@ -206,6 +206,7 @@ class Service(Archive):
     def open(self, prepared: Prepared) -> "Drive":
         """Open the run: from here on it is in the journal, and this process holds it."""
         tools = self._tools
+        tools.sweep()
         run_id = tools.new_id()
         place = Place(
             run_id=run_id,

@@ -69,6 +69,8 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
         case FinishRun(key=key, shipped=shipped):
             finished = RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
             hands.papers.save_report(hands.place, hands.report(reduce(state, finished)))
+            if shipped and state.effective_config().worktree.cleanup:
+                hands.repository.close_worktree(hands.place)
             yield finished
         case _:
             assert_never(effect)
