@@ -802,9 +802,7 @@ def test_a_check_is_written_on_one_line_and_an_agent_as_a_table(place: Place) ->
 def test_a_value_that_will_not_hold_is_written_with_a_warning(place: Place) -> None:
     """A looser budget in the repository is valid, and ignored."""
     place.user.write_text("[budget]\nusd = 5\n")
-    written = set_setting(
-        "budget.usd", "7", target=Source.REPOSITORY, root=place.root, environ=place.environ
-    )
+    written = set_setting("budget.usd", "7", target=Source.REPOSITORY, root=place.root, environ=place.environ)
     assert "budget.usd stays 5.0" in written.warnings[0]
 
 
