@@ -5,12 +5,13 @@ what a person does (`act`), and what must come of it: the facts of each act as l
 and files of the branch, where each story stands, what is kept by refs, what an agent was told.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
 import msgspec
 
+from storyloop.archive import Archive
 from storyloop.config.layers import Flags
 from storyloop.core.artifacts import DevelopmentResult
 from storyloop.core.events import (
@@ -75,6 +76,7 @@ class Act(_Said, frozen=True, kw_only=True):
     path: str = ""
     turns: list[dict[str, Any]] = []
     seconds: float = 0.0
+    interrupt: str = ""  # the fact upon which the run is interrupted
     exit: int = 0
     facts: str = ""
 
@@ -122,6 +124,7 @@ class Journey(_Said, frozen=True, kw_only=True):
 
     promise: str
     real: bool = False  # also played with real git and real processes
+    spends_calls: bool = False  # what comes of it depends on the number of calls, so a call that a cut costs tells
     memory: bool = True  # false where only real git can play it
     files: dict[str, str] = msgspec.field(default_factory=lambda: {"base.txt": "base\n"})
     story: list[StorySaid]
@@ -221,7 +224,7 @@ def _findings(findings: tuple[Finding, ...]) -> str:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that must be equal however a journey was played, cut and resumed."""
+    """Everything that must be equal however a journey was played, cut and resumed; but for the calls."""
 
     exits: list[int]
     stories: dict[str, str]
@@ -233,11 +236,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[str]
     inherited: list[str]
     handover: bool  # one is left in the worktree
+    calls: int  # that were begun; those that a cut cost, too
 
 
 class World(Protocol):
     """Where a journey is played."""
 
+    @property
+    def archive(self) -> Archive: ...
     def service(self) -> Service: ...
     def prepared(self, service: Service, flags: Flags) -> Prepared: ...
     def history(self) -> list[tuple[str, dict[str, bytes]]]: ...
@@ -254,66 +260,73 @@ class World(Protocol):
 class Play:
     """A journey under way in a world."""
 
-    def __init__(
-        self, journey: Journey, world: World, *, watch: Callable[[Event], str | None] = lambda _: None
-    ) -> None:
-        self.journey, self.world, self._watch = journey, world, watch
-        self.run_id = ""
+    def __init__(self, journey: Journey, world: World) -> None:
+        self.journey, self.world = journey, world
         self.exits: list[int] = []
+        self.stop_at = 0  # the number of the fact upon which somebody stops the run, to resume it at once
         self._seq = 0
 
     def act(self, act: Act) -> list[str]:
         """Do it, or go on with it where an earlier try was cut; the facts that came of it since the last act."""
-        service = self.world.service()
         match act.do:
             case "run" | "resume":
-                self._command(service, Flags(**act.flags))
-                self.exits.append(exit_code(service.state(self.run_id)))
+                if not self._is_over():
+                    self._drive(act)
+                if self.state().status is RunStatus.INTERRUPTED and act.interrupt not in self._news():
+                    self._drive(act)
+                self.exits.append(exit_code(self.state()))
             case "retry" | "skip":
-                service.request(self.run_id, act.do, story=act.story, text=act.text)
+                self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
             case "put":
-                self.world.put(service.state(self.run_id), act.path, act.text)
+                self.world.put(self.state(), act.path, act.text)
             case "turns":
                 self.world.turns(act.agent, act.turns)
             case "later":
                 self.world.later(act.seconds)
             case _:
                 raise AssertionError(act.do)
-        if not self.run_id:
-            return []
-        new = list(service.events(self.run_id, after=self._seq))
-        self._seq = new[-1][0] if new else self._seq
-        return [told(event) for _, event in new]
+        news = self._news()
+        self._seq += len(news)
+        return news
 
-    def _command(self, service: Service, flags: Flags) -> None:
-        if not self.run_id:
-            self.run_id = next((row.run_id for row in service.rows(None)), "")
-        if not self.run_id:
-            drive = service.open(self.world.prepared(service, flags))
-            self.run_id = drive.state.run_id
-        elif self._is_over(service):
-            return
-        else:
+    def _drive(self, act: Act) -> None:
+        service, flags = self.world.service(), Flags(**act.flags)
+        if self.run_id:
             drive = service.resume(self.run_id, flags=flags)
-            if isinstance(drive, RunState):
-                return
+        else:
+            drive = service.open(self.world.prepared(service, flags))
+        if isinstance(drive, RunState):
+            return
         with drive:
 
             def watch(event: Event, _: RunState) -> None:
-                if (reason := self._watch(event)) is not None:
-                    drive.interrupt(reason)
+                if told(event) == act.interrupt or self._last_fact() == self.stop_at:
+                    drive.interrupt("by the journey")
 
+            if act.interrupt in self._news():
+                drive.interrupt("by the journey")
             drive.run(watch)
 
-    def _is_over(self, service: Service) -> bool:
-        """What this act does is done already: it was cut behind its last fact."""
-        if next(service.events(self.run_id, after=self._seq), None) is None:
-            return False
-        return service.state(self.run_id).status not in _DEAD
+    @property
+    def run_id(self) -> str:
+        """The run's id, as soon as there is one."""
+        return next((row.run_id for row in self.world.archive.rows(None)), "")
 
     def state(self) -> RunState:
         """The run as its journal folds."""
-        return self.world.service().state(self.run_id)
+        return self.world.archive.state(self.run_id)
+
+    def _last_fact(self) -> int:
+        return self._seq + len(self._news()) if self.stop_at else -1
+
+    def _news(self) -> list[str]:
+        """The facts since the last act."""
+        return [told(event) for _, event in self.world.archive.events(self.run_id, after=self._seq)]
+
+    def _is_over(self) -> bool:
+        """What this act does is done already: it was cut behind its last fact."""
+        begun = {"opened", "resumed", "resumed amended"}.intersection(self._news())
+        return bool(begun) and self.state().status not in _DEAD
 
     def outcome(self) -> Outcome:
         """What has come of it so far."""
@@ -333,6 +346,7 @@ class Play:
             findings=[finding.what for finding in state.going.findings],
             inherited=list(state.going.inherited),
             handover=self.world.handover(state),
+            calls=state.going.ledger.calls,
         )
 
 

@@ -9,8 +9,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from gitkit import files_of, git, isolated, make_repository, write_file
 from journeykit import BRANCH, Journey, Understudy
 from storyloop.agents.memory import MemoryAgents
 from storyloop.agents.script import parse_script
+from storyloop.archive import Archive
 from storyloop.config.layers import Flags
 from storyloop.contracts.prompts import TemplatePrompts
-from storyloop.core.facts import CallReport, Interrupted, Measured
+from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measured
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
@@ -80,7 +82,7 @@ class Cut(BaseException):
     """The end of the process, at this very instant."""
 
 
-class Point(msgspec.Struct, frozen=True, order=True):
+class Point(msgspec.Struct, frozen=True):
     """Where a process is cut: at the n-th call of a lane, before it takes effect or after.
 
     Calls of the writer (the journal) and of the deed under way (everything else) run side by side; each lane's own
@@ -89,10 +91,15 @@ class Point(msgspec.Struct, frozen=True, order=True):
 
     lane: str
     number: int
-    after: bool
+    name: str  # of the method that is called
+    after: bool = False
 
 
-_READS = frozenset({"inbox", "read", "load_snapshot", "rows", "tip", "tree_of", "changes", "wait", "activity"})
+# Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
+READS = frozenset(
+    {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
+    | {"guard", "wait", "activity"}
+)
 
 
 class Knife:
@@ -102,25 +109,23 @@ class Knife:
         self._point = point
         self._lock = threading.Lock()
         self._counts = {"journal": 0, "world": 0}
+        self._is_dead = False
         self.points: list[Point] = []
-        self.is_dead = False
 
     def call(self, lane: str, name: str, deed: Callable[[], Any]) -> Any:
         with self._lock:
             self._counts[lane] += 1
-            number = self._counts[lane]
-            sides = (False,) if name in _READS else (False, True)
-            self.points += [Point(lane, number, after) for after in sides]
-            self._fall(Point(lane, number, False))
-        done = deed()
-        with self._lock:
-            self._fall(Point(lane, number, True))
-        return done
+            before = Point(lane, self._counts[lane], name)
+            self._pass(before)
+            done = deed()
+            self._pass(replace(before, after=True))
+            return done
 
-    def _fall(self, point: Point) -> None:
-        self.is_dead = self.is_dead or point == self._point
-        if self.is_dead:
-            raise Cut
+    def _pass(self, point: Point) -> None:
+        self.points.append(point)
+        self._is_dead = self._is_dead or point == self._point
+        if self._is_dead:
+            raise Cut(point)
 
 
 class Sharp:
@@ -147,12 +152,16 @@ class Workers:
     def __init__(self, agents: MemoryAgents, papers: MemoryPapers) -> None:
         self._agents, self._papers = agents, papers
         self.launched: list[str] = []
+        self.unready: list[str] = []  # of these, the calls of agents that a human would have to help first
         self.told: dict[str, str] = {}
 
     def launch(self, order: CallOrder) -> "_AtWork":
         watch = self._agents.launch(order)
         name = Path(order.call_dir).name
-        self.launched.append(f"{name} {order.ref} {order.mode}")
+        self.launched.append(name)
+        outcome = watch.wait(0).outcome
+        if isinstance(outcome, Failed) and outcome.failure in (Failure.AUTH, Failure.MISSING):
+            self.unready.append(name)
         self.told[name] = order.prompt
         return _AtWork(self._agents, order, watch)
 
@@ -239,9 +248,10 @@ class MemoryWorld:
     """All of it in this process. It outlives every cut; each `service` is a new process in it."""
 
     def __init__(self, journey: Journey, home: Path, *, step: float = 0.0, prepared: Prepared | None = None) -> None:
-        self._journey, self._home, self._prepared = journey, home, prepared
-        self.knives: Iterator[Knife] = iter(())
-        self.knife = Knife()
+        self._journey, self._home, self.prepared_run = journey, home, prepared
+        self._ids = count(1)
+        self.knives: list[Knife] = []  # of every process so far
+        self.cuts: dict[int, Point] = {}  # where the processes with these numbers are cut
         self.clock = HandClock(START, step=step)
         self.repository = MemoryRepository({path: text.encode() for path, text in journey.files.items()})
         self.journal = MemoryJournal()
@@ -249,12 +259,14 @@ class MemoryWorld:
         self.scripts = {
             name: parse_script(_script(turns), name=f"{name}.json") for name, turns in journey.agents.items()
         }
+        self.archive = Archive(self.journal, home, lambda _: None)  # to look at what no process does
         agents = MemoryAgents(self.scripts, files_of=self.repository.files, now=self.clock.now)
         self.workers = Workers(agents, self.papers)
         self.checks = _Checks(MemoryChecks(self.repository.files), journey.shell)
 
     def service(self) -> Service:
-        self.knife = knife = next(self.knives, None) or Knife()
+        knife = Knife(self.cuts.get(len(self.knives)))
+        self.knives.append(knife)
         lock = _Held()
 
         def hands(place: Place, identity: str, checkout: str) -> Hands:  # noqa: ARG001
@@ -282,14 +294,14 @@ class MemoryWorld:
                 absent_program=lambda _: None,
                 absent_word=lambda _line, _root: None,
                 sweep=list,
-                new_id=lambda: "run",
+                new_id=lambda: f"run-{next(self._ids)}",
             )
         )
 
     def prepared(self, service: Service, flags: Flags) -> Prepared:
-        if self._prepared is None:
-            self._prepared = _prepare(self._journey, service, self._home / "checkout", self._home, flags)
-        return self._prepared
+        if self.prepared_run is None:
+            self.prepared_run = _prepare(self._journey, service, self._home / "checkout", self._home, flags)
+        return self.prepared_run
 
     def history(self) -> list[tuple[str, dict[str, bytes]]]:
         return self.repository.dump()[BRANCH][::-1]
@@ -343,7 +355,7 @@ class RealWorld:
         make_repository(self._repository, journey.files, env=self._git_env)
         for agent, turns in journey.agents.items():
             self.turns(agent, turns)
-        self._service = make_service({**self._git_env, "STORYLOOP_HOME": str(home / "state")})
+        self.archive = self._service = make_service({**self._git_env, "STORYLOOP_HOME": str(home / "state")})
         self._run_dir = Path()
 
     def service(self) -> Service:

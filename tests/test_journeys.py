@@ -30,7 +30,7 @@ def played(journey: Journey, play: Play) -> None:
     assert outcome.findings == expect.findings
     assert outcome.inherited == expect.inherited
     assert not outcome.handover or play.state().going.work
-    assert play.state().going.ledger.calls == expect.calls
+    assert outcome.calls == expect.calls
     for told in expect.told:
         prompt = play.world.told(told.call)
         assert [text for text in told.holds if text not in prompt] == []
