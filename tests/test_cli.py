@@ -244,6 +244,25 @@ def test_a_live_run_is_held_followed_and_stopped_from_elsewhere(user: User) -> N
 
 
 @pytest.mark.processes
+def test_a_run_that_was_killed_is_said_to_be_and_its_agent_is_found_again(user: User) -> None:
+    """Nobody waits for a process that is gone; a request that came meanwhile is the first thing that is dealt with."""
+    user.has_an_agent(HANGS)
+    run = user.starts("run", SPEC)
+    agent = the_agent(user)
+    follower = user.starts("logs", "-f")
+    run.kill()
+    ended(run)
+    assert ended(follower).code == 0
+    row = user.asks("status", "--json").rows[0]
+    assert (row["status"], row["live"]) == ("running", False)
+    assert f"{row['run_id'][:8]}  crashed " in user.asks("status").out
+    assert f"No process has it any more. Go on with: storyloop resume {row['run_id'][:8]}" in user.asks("show").out
+    assert user.asks("skip", row["run_id"], "US-001").out.startswith("Noted: skip US-001.")
+    assert user.asks("resume", "-q").code == 1
+    assert_gone(agent)
+
+
+@pytest.mark.processes
 def test_a_story_is_skipped_whether_it_waits_or_is_in_hand(user: User) -> None:
     """The one in hand loses its agent; what is left of the run goes on to its end."""
     user.has_an_agent(HANGS)
@@ -338,8 +357,9 @@ def test_a_dry_run_shows_order_and_bounds_and_leaves_no_trace(user: User) -> Non
 
 @pytest.fixture
 def nasty(user: User) -> User:
-    """Title, output, summary, next steps and an error of the agent are all of the same kind."""
-    user.has_a_spec(title="A [red]nice[/red] [/] spec")
+    """Titles, output, summary and an error of the agent are all of the same kind."""
+    spec = user.has_a_spec(title="A [red]nice[/red] [/] spec")
+    spec.write_text(spec.read_text().replace("Make US-001", "Make \x1b[31m\x1b]0;pwned\x07\x9b1m [red]it[/red] [/]"))
     user.has_an_agent(
         f"""printf '{NASTY}\\n'; sleep 1.2
 if [ $STORYLOOP_CALL = 1 ]
@@ -360,8 +380,9 @@ def test_what_agents_write_reaches_no_pipe_raw(nasty: User) -> None:
     said = done.out + done.err
     assert done.code == 0
     assert "A [red]nice[/red] [/] spec" in said
+    assert "US-001 begins: Make " in said
     assert "(transient): [red]kept[/red] [/]" in " ".join(said.split())
-    for words in (("show", "--events"), ("show",), ("show", "--json"), ("logs",), ("status",)):
+    for words in (("show", "--events"), ("show",), ("show", "--json"), ("logs", "--json"), ("logs",), ("status",)):
         said += nasty.asks(*words).out
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", said) == []
 
@@ -372,6 +393,7 @@ def test_what_agents_write_does_not_rule_a_terminal(nasty: User, env: dict[str, 
     code, seen = on_a_terminal(nasty, "run", SPEC, TERM="xterm", **env)
     assert code == 0
     assert "\x1b[" in seen  # it is the live view
+    assert "[red]it[/red] [/]" in seen
     assert "red [red]kept[/red] [/]" in " ".join(seen.replace("\x1b[0m", "").split())  # the activity
     assert "(transient): [red]kept[/red] [/]" in " ".join(seen.split())
     assert "\x1b]" not in seen

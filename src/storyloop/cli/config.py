@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import click
-import msgspec
 
 from storyloop.cli.here import here, identity_of
+from storyloop.cli.json_text import json_line
 from storyloop.config import Source, load, rows, set_setting
 from storyloop.world.environment import allowed_environment
 from storyloop.world.survey import discover
@@ -25,13 +25,13 @@ def show(key: str | None, env: bool, as_json: bool) -> int:
     """Show every setting, or those under KEY, each with where it comes from."""
     if env:
         names = list(allowed_environment(os.environ, extra={}))
-        click.echo(msgspec.json.encode(names) if as_json else "\n".join(names))
+        click.echo(json_line(names) if as_json else "\n".join(names))
         return 0
     loaded = load(root=_root(), environ=os.environ)
     found = rows(loaded, key)
     if as_json:
         shown = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in found]
-        click.echo(msgspec.json.encode(shown))
+        click.echo(json_line(shown))
         return 0
     width = max((len(row.key) for row in found), default=0)
     for row in found:
@@ -49,7 +49,7 @@ def get(key: str, as_json: bool) -> int:
     found = rows(load(root=_root(), environ=os.environ), key)
     for row in found:
         alone = row.key == key
-        text = msgspec.json.encode(row.value).decode() if as_json else row.text
+        text = json_line(row.value).decode() if as_json else row.text
         click.echo(text if alone else f"{row.key} = {text}")
     return 0
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import click
-import msgspec
 
+from storyloop.cli.json_text import json_line
 from storyloop.core.events import CallEnded, CallStarted, Event
 from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
@@ -95,10 +95,10 @@ class JsonFace(QuietFace):
     """The journal's events as JSON lines, then the report."""
 
     def event(self, event: Event, state: RunState) -> None:  # noqa: ARG002 - the protocol's
-        click.echo(msgspec.json.encode(event))
+        click.echo(json_line(event))
 
     def end(self, state: RunState, report_path: str | None) -> None:
-        click.echo(msgspec.json.encode(show_json(state, report=report_path)))
+        click.echo(json_line(show_json(state, report=report_path)))
 
 
 class LiveFace(PlainFace):

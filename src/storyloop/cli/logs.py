@@ -3,9 +3,9 @@
 import time
 
 import click
-import msgspec
 
 from storyloop.cli.here import here, identity_of
+from storyloop.cli.json_text import json_line
 from storyloop.cli.stories import require_story
 from storyloop.core.events import Event
 from storyloop.core.reduce import reduce
@@ -48,7 +48,7 @@ def _tell(event: Event, state: RunState, story: str | None, *, as_json: bool) ->
     if story is not None and about != story:
         return
     if as_json:
-        click.echo(msgspec.json.encode(event))
+        click.echo(json_line(event))
         return
     line = line_of(event, state)
     if line is not None:

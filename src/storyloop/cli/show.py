@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import click
-import msgspec
 
 from storyloop.cli.here import here, identity_of
+from storyloop.cli.json_text import json_line
 from storyloop.cli.stories import require_story
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
@@ -31,14 +31,14 @@ def show(run_id: str | None, story: str | None, events: bool, evidence: bool, co
         facts = (event for _, event in archive.events(row.run_id))
         if as_json:
             for event in facts:
-                click.echo(msgspec.json.encode(event))
+                click.echo(json_line(event))
             return 0
         for event, line in history(facts):
             click.echo(readable(f"{event.at:%Y-%m-%d %H:%M:%S}  {line}"))
         return 0
     state = archive.state(row.run_id)
     if as_json:
-        click.echo(msgspec.json.encode(show_json(state, report=archive.report_file(row.run_id))))
+        click.echo(json_line(show_json(state, report=archive.report_file(row.run_id))))
         return 0
     click.echo(readable(_shown(state, story, archive.report_file(row.run_id), evidence=evidence, cost=cost)))
     if state.status is RunStatus.RUNNING and archive.holder(row.run_id) is None:
