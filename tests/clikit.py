@@ -43,6 +43,7 @@ class User:
         self.place, self.home, self.repo, self.state = place, place / "home", place / "repo", place / "state"
         self.tmp = place / "tmp"
         self.tmp.mkdir(parents=True)
+        self._started: list[subprocess.Popen[str]] = []
         self.env = isolated(self.home) | {
             "STORYLOOP_HOME": str(self.state),
             "GIT_CONFIG_GLOBAL": str(self.home / ".gitconfig"),
@@ -96,7 +97,7 @@ class User:
 
     def starts(self, *words: str | Path, **env: str) -> subprocess.Popen[str]:
         """`storyloop words...` in the background."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command(*words),
             cwd=self.repo,
             env=self.env | env,
@@ -105,6 +106,15 @@ class User:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def leaves(self) -> None:
+        """Ends what a test that failed half-way has left in the background."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def git(self, *words: str) -> str:
         """Her own git, in her checkout."""

@@ -20,6 +20,7 @@ from clikit import Done, User, command, ended, until
 
 SPEC = "../spec.md"
 HANGS = 'echo $$ >"$HOME/agent.pid"; sleep 600 & wait\n'
+ORPHANS_END = '[limits]\norphan_grace = "20s"\n'  # should a test fail half-way
 
 RUN_STATE = [
     "run_id",
@@ -101,13 +102,14 @@ NASTY = r"\033[31mred\033[0m \033]0;pwned\007 [red]kept[/red] [/] \a\b"
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> User:
+def user(tmp_path: Path) -> Iterator[User]:
     """She has a repository, an agent that does its work, and a spec of one story."""
     user = User(tmp_path / "user")
     user.makes_a_repository()
     user.has_an_agent()
     user.has_a_spec()
-    return user
+    yield user
+    user.leaves()
 
 
 class Shipped(NamedTuple):
@@ -205,7 +207,7 @@ def test_a_spent_budget_is_4_and_resume_with_more_ships(user: User) -> None:
 )
 def test_a_signal_ends_the_agent_and_prints_the_way_to_resume(user: User, number: signal.Signals, code: int) -> None:
     """The run is interrupted, not ended; no process of it is left."""
-    user.has_an_agent(HANGS)
+    user.has_an_agent(HANGS, settings=ORPHANS_END)
     run = user.starts("run", SPEC)
     agent = the_agent(user)
     run.send_signal(number)
@@ -221,7 +223,7 @@ def test_a_signal_ends_the_agent_and_prints_the_way_to_resume(user: User, number
 @pytest.mark.processes
 def test_a_live_run_is_held_followed_and_stopped_from_elsewhere(user: User) -> None:
     """Others are told its process and exit 5; `logs -f` ends when it does."""
-    user.has_an_agent(HANGS)
+    user.has_an_agent(HANGS, settings=ORPHANS_END)
     run = user.starts("run", SPEC)
     agent = the_agent(user)
     row = user.asks("status", "--json").rows[0]
@@ -246,7 +248,7 @@ def test_a_live_run_is_held_followed_and_stopped_from_elsewhere(user: User) -> N
 @pytest.mark.processes
 def test_a_run_that_was_killed_is_said_to_be_and_its_agent_is_found_again(user: User) -> None:
     """Nobody waits for a process that is gone; a request that came meanwhile is the first thing that is dealt with."""
-    user.has_an_agent(HANGS)
+    user.has_an_agent(HANGS, settings=ORPHANS_END)
     run = user.starts("run", SPEC)
     agent = the_agent(user)
     follower = user.starts("logs", "-f")
@@ -265,7 +267,7 @@ def test_a_run_that_was_killed_is_said_to_be_and_its_agent_is_found_again(user: 
 @pytest.mark.processes
 def test_a_story_is_skipped_whether_it_waits_or_is_in_hand(user: User) -> None:
     """The one in hand loses its agent; what is left of the run goes on to its end."""
-    user.has_an_agent(HANGS)
+    user.has_an_agent(HANGS, settings=ORPHANS_END)
     user.has_a_spec("US-001", "US-002")
     run = user.starts("run", SPEC)
     agent = the_agent(user)
