@@ -4,6 +4,7 @@ Faces get values and sentences from here; they decide nothing. Everything that c
 found before the first thing is written.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from storyloop.archive import Archive
 from storyloop.config.layers import NO_FLAGS, Flags
 from storyloop.config.load import Loaded, amended, load
 from storyloop.core.bounds import Bounds, bounds
-from storyloop.core.errors import UserError
+from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
 from storyloop.core.policy import AgentSpec, Drain, Policy, Require
 from storyloop.core.progress import ParkedFor, StoryState
@@ -214,6 +215,20 @@ class Service(Archive):
             branch=prepared.spec.branch_name,
             run_dir=str(self.run_dir(run_id)),
         )
+        try:
+            return self._opened(prepared, place)
+        except BaseException as problem:
+            shutil.rmtree(place.run_dir, ignore_errors=True)  # a run that is not in the journal has no files
+            if isinstance(problem, OSError):
+                raise OperatorError(
+                    f"The directory {place.run_dir} could not be made ({problem.strerror}).",
+                    "No run was opened, and nothing else was changed.",
+                    "Make room there, or let STORYLOOP_HOME name another place.",
+                ) from problem
+            raise
+
+    def _opened(self, prepared: Prepared, place: Place) -> "Drive":
+        tools, run_id = self._tools, place.run_id
         Path(place.run_dir).mkdir(parents=True, mode=0o700)
         lock = self._locked(run_id)
         spec_json = Path(place.run_dir, "spec.json")
