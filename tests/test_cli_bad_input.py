@@ -266,6 +266,7 @@ def test_a_full_disk_is_told_with_what_is_safe(user: User) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert user.git("branch", "--list") == "* main"
     assert user.asks("status", "--json").rows == []
+    assert list((user.state / "runs").iterdir()) == []
 
 
 # --- runs that somebody has meddled with ---------------------------------------------------------------
