@@ -1,204 +1,430 @@
-"""kill -9, of whoever and whenever: real processes, real git, and the run that goes on afterwards is the same run."""
+"""Real kills: a `storyloop` process, its supervisor and its agent, ended at controlled and at random moments.
 
+The agent's script stops at a gate: it says so by a file, and goes on when another file is there. So a test knows
+what is under way when it kills.
+"""
+
+import json
 import os
 import random
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from clikit import User, ended, until
+from gitkit import files_of, git, isolated, make_repository
+from journeykit import BRANCH, told
+from storyloop.wiring import make_service
+from storyloop.world.process import MARK
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 
-SPEC = "../spec.md"
-STORIES = ("US-001", "US-002", "US-003")
-# Leaves half of its work, tells who it is, and goes on only when the gate is open.
-AT_THE_GATE = """\
-echo half >"$STORYLOOP_STORY.half"
-echo "$STORYLOOP_CALL $STORYLOOP_MODE $$" >>"$TMPDIR/turns"
-while [ ! -e "$TMPDIR/gate" ]; do sleep 0.05; done
-echo "$STORYLOOP_STORY" >"$STORYLOOP_STORY.txt"
-answer completed
-"""
+LAUNCHED = "echo $PPID >> ../launched; touch ../at-the-gate; "
+GATE = {"run": LAUNCHED + "while [ ! -e ../open ]; do sleep 0.02; done"}
+STUBBORN_GATE = {"run": "trap '' TERM; " + GATE["run"]}
+HALF = {"write": "half.txt", "text": "1\n"}
+DONE = {"write": "done.txt", "text": "done\n"}
+KILLS = 6
+COMPLETED = {"answer": "completed", "summary": "Done."}
+WORK = [HALF, GATE, DONE, COMPLETED]
+
+
+class Home:
+    """A directory with a repository, a spec of one story, an agent `one`, and all that runs leave behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.repository = path / "repository"
+        (path / "tmp").mkdir()
+        self.env = isolated(path / "user") | {"STORYLOOP_HOME": str(path / "state"), "TMPDIR": str(path / "tmp")}
+        make_repository(self.repository, {"base.txt": "base\n"}, env=self.env)
+        self.archive = make_service(self.env)
+        self.started: list[subprocess.Popen[str]] = []
+        self.spec("test -f done.txt")
+        self.config()
+
+    def config(self, text: str = "") -> None:
+        plain = f'[agents.one]\nkind = "script"\nscript = "{self.path}/one.json"\n[chains]\ndefault = ["one"]\n'
+        (self.repository / "storyloop.toml").write_text(plain + text)
+
+    def spec(self, *criteria: str) -> None:
+        story = {
+            "id": "US-001",
+            "title": "The story",
+            "acceptanceCriteria": [{"text": verify, "verify": verify} for verify in criteria],
+            "priority": 1,
+        }
+        spec = {"project": "p", "branchName": BRANCH, "description": "", "userStories": [story]}
+        (self.path / "spec.json").write_text(json.dumps(spec))
+
+    def agent(self, *steps: dict[str, Any]) -> None:
+        (self.path / "one.json").write_text(json.dumps({"turn": [{"steps": steps}]}))
+
+    # --- what a user does -------------------------------------------------------------------------------
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "storyloop", *words],
+            cwd=self.repository,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self) -> subprocess.Popen[str]:
+        return self.start("run", str(self.path / "spec.json"))
+
+    def run_to_the_gate(self) -> subprocess.Popen[str]:
+        process = self.run()
+        self.wait_for("at-the-gate")
+        return process
+
+    def resume(self) -> subprocess.Popen[str]:
+        return self.start("resume")
+
+    def open_the_gate(self) -> None:
+        (self.path / "open").touch()
+
+    def wait_for(self, name: str) -> None:
+        until((self.path / name).exists, name)
+
+    # --- what has come of it ----------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        (row,) = self.archive.rows(None)
+        return row.run_id
+
+    def facts(self) -> list[str]:
+        return [told(event) for _, event in self.archive.events(self.run_id)]
+
+    def commits(self) -> list[str]:
+        return git(self.repository, "log", "--format=%s", f"main..{BRANCH}", env=self.env).splitlines()
+
+    def files(self) -> dict[str, bytes]:
+        return files_of(self.repository, BRANCH, env=self.env)
+
+    def kept(self) -> list[dict[str, bytes]]:
+        refs = git(self.repository, "for-each-ref", "--format=%(refname)", "refs/storyloop", env=self.env)
+        return [files_of(self.repository, ref, env=self.env) for ref in refs.splitlines()]
+
+    def launched(self) -> list[int]:
+        """The processes that the agent has been so far."""
+        return [int(line) for line in (self.path / "launched").read_text().split()]
+
+    def supervisor(self) -> int:
+        (pid_file,) = (self.path / "state" / "runs").glob("*/calls/*/pid")
+        return int(pid_file.read_text())
+
+    def marked(self) -> list[psutil.Process]:
+        """Every process that carries the mark of a call of this home."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                mark = process.environ().get(MARK, "")
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            if mark.startswith(f"{self.path}/") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+
+def until(holds: Callable[[], object], what: str, *, within: float = 30.0) -> None:
+    limit = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < limit, f"waited too long for: {what}"
+        time.sleep(0.02)
+
+
+def ended(process: subprocess.Popen[str], *, within: float = 60.0) -> tuple[int, str]:
+    """Its exit status and what it printed."""
+    output, _ = process.communicate(timeout=within)
+    return process.returncode, output
+
+
+def kill(process: subprocess.Popen[str], signum: int = signal.SIGKILL) -> None:
+    process.send_signal(signum)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[User]:
-    """A user with a repository; nothing of what she started is left when she goes."""
-    user = User(tmp_path)
-    user.makes_a_repository()
-    yield user
-    until(lambda: not _marked(user))
-
-
-def _marked(user: User) -> list[psutil.Process]:
-    """What runs with the mark of a call or a check of this user's runs."""
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        try:
-            marked = process.environ().get("STORYLOOP_CALL_DIR", "").startswith(str(user.state))
-            if marked and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
-def _runs(pid: int) -> bool:
-    """Whether the process is more than an entry that nobody has reaped yet."""
+def home(tmp_path: Path) -> Iterator[Home]:
+    """A home in which, at the end, no process and no temporary file is left, and one worktree."""
+    home = Home(tmp_path)
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        yield home
+        until(lambda: not home.marked(), "the end of every process", within=10)
+        assert list((tmp_path / "tmp").iterdir()) == []
+        assert sorted(path.name for path in tmp_path.glob("repository*")) == [
+            "repository",
+            f"repository-wt-{BRANCH.replace('/', '-')}",
+        ]
+    finally:
+        for process in home.started:
+            with process:  # its pipe, too, is closed
+                process.kill()
+        for left in home.marked():
+            left.kill()
 
 
-def _turns(user: User) -> list[list[str]]:
-    """Call, mode and process id of each turn that an agent began."""
-    file = user.tmp / "turns"
-    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+GOES_WELL = """\
+opened
+worktree
+start US-001
+clean US-001
+probe US-001 1 red
+call US-001 1 one fresh
+resumed
+ended US-001 1 completed
+prove US-001 1 green
+land US-001
+clean US-001
+finished shipped"""
+
+ASKED_AGAIN = """\
+opened
+worktree
+start US-001
+clean US-001
+probe US-001 1 red
+call US-001 1 one fresh
+{}
+call US-001 2 one same-agent-retry
+ended US-001 2 completed
+prove US-001 1 green
+land US-001
+clean US-001
+finished shipped"""
 
 
-def _supervisor_of(user: User) -> int:
-    return int(next((user.state / "runs").glob("*/calls/*/pid")).read_text().split()[0])
+def shipped(home: Home, facts: str) -> None:
+    """The story is committed once, by these facts."""
+    assert home.facts() == facts.splitlines()
+    assert home.commits() == ["US-001: The story"]
+    assert home.files() == {"base.txt": b"base\n", "half.txt": b"1\n", "done.txt": b"done\n"}
 
 
-def _effects(user: User) -> list[str]:
-    """The Storyloop-Effect trailer of every commit on the run's branch."""
-    return user.git("log", "--format=%(trailers:key=Storyloop-Effect,valueonly)", "main..feature/x").split()
+# --- kill -9 -------------------------------------------------------------------------------------------------
 
 
-def _files(user: User) -> list[str]:
-    return sorted(user.git("ls-tree", "--name-only", "feature/x").split())
+def test_an_agent_in_mid_turn_outlives_us_and_is_adopted(home: Home) -> None:
+    """Same call, same process, counted once; its work is all there."""
+    home.agent(*WORK)
+    kill(home.run_to_the_gate())
+    (agent,) = home.launched()
+    resumed = home.resume()
+    until(lambda: home.facts()[-1] == "resumed", "the resume")
+    assert not is_gone(agent)
+    home.open_the_gate()
+    assert ended(resumed)[0] == 0
+    assert home.launched() == [agent]
+    shipped(home, GOES_WELL)
 
 
-def _start(user: User, *, orphan_grace: str = "30m") -> subprocess.Popen[str]:
-    user.has_an_agent(AT_THE_GATE, settings=f'[limits]\norphan_grace = "{orphan_grace}"\n')
-    user.has_a_spec("US-001")
-    run = user.starts("run", SPEC)
-    until(lambda: _turns(user))
-    return run
+def test_an_agent_that_ends_while_nobody_watches_is_not_asked_again(home: Home) -> None:
+    """Its end and its answer are found."""
+    home.agent(*WORK)
+    kill(home.run_to_the_gate())
+    home.open_the_gate()
+    until(lambda: not home.marked(), "the agent's end")
+    assert ended(home.resume())[0] == 0
+    assert len(home.launched()) == 1
+    shipped(home, GOES_WELL)
 
 
-def test_an_agent_in_mid_turn_is_adopted_not_asked_again(user: User) -> None:
-    """The same process goes on; its call is counted once; the run keeps its id."""
-    run = _start(user)
-    before = user.asks("status", "--json").rows[0]
-    run.kill()
-    ended(run)
-    agent = int(_turns(user)[0][2])
-    assert _runs(agent)
-    resumed = user.starts("resume", "-q")
-    until(lambda: user.asks("status", "--json").rows[0]["live"])
-    (user.tmp / "gate").touch()
-    done = ended(resumed)
-    assert done.code == 0
-    assert _turns(user) == [["1", "fresh", str(agent)]]
-    after = user.asks("show", "--json").rows
-    assert after["run_state"]["run_id"] == before["run_id"]
-    assert (after["stories"][0]["state"], after["stories"][0]["calls"]) == ("passed", 1)
-    assert _files(user) == ["README", "US-001.half", "US-001.txt", "storyloop.toml"]
-    assert len(_effects(user)) == 1
+def test_a_call_whose_supervisor_died_with_us_is_asked_again(home: Home) -> None:
+    """The agent, which nobody looked after, is ended first; its work lies in the worktree for the next call."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    (agent,) = home.launched()
+    kill(process)
+    os.kill(home.supervisor(), signal.SIGKILL)
+    assert not is_gone(agent)
+    resumed = home.resume()
+    until(lambda: len(home.launched()) == 2, "the second call")
+    assert is_gone(agent)
+    home.open_the_gate()
+    assert ended(resumed)[0] == 0
+    shipped(home, ASKED_AGAIN.format("resumed\nended US-001 1 interrupted"))
 
 
-def test_a_killed_supervisor_costs_the_call_and_nothing_else(user: User) -> None:
-    """Its agent is swept, the work is pinned, and the same agent is asked again."""
-    run = _start(user)
-    agent = int(_turns(user)[0][2])
-    os.kill(_supervisor_of(user), signal.SIGKILL)
-    until(lambda: len(_turns(user)) == 2)
-    assert not _runs(agent)
-    assert "US-001.half" in user.git("ls-tree", "--name-only", _pin(user, call=1))
-    (user.tmp / "gate").touch()
-    assert ended(run).code == 0
-    assert [turn[:2] for turn in _turns(user)] == [["1", "fresh"], ["2", "same-agent-retry"]]
+def test_when_all_three_are_killed_the_call_is_asked_again(home: Home) -> None:
+    """As a power cut does it."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    (agent,) = home.launched()
+    for pid in (process.pid, home.supervisor(), agent):
+        os.kill(pid, signal.SIGKILL)
+    home.open_the_gate()
+    assert ended(home.resume())[0] == 0
+    assert len(home.launched()) == 2
+    shipped(home, ASKED_AGAIN.format("resumed\nended US-001 1 interrupted"))
 
 
-def test_a_killed_agent_is_asked_again(user: User) -> None:
-    """A crash of the call is not a failure of the work."""
-    run = _start(user)
-    os.kill(int(_turns(user)[0][2]), signal.SIGKILL)
-    until(lambda: len(_turns(user)) == 2)
-    (user.tmp / "gate").touch()
-    assert ended(run).code == 0
-    story = user.asks("show", "--json").rows["stories"][0]
-    assert (story["attempts"], story["calls"]) == (1, 2)
+@pytest.mark.parametrize("whose", ["supervisor", "agent"])
+def test_a_kill_of_the_supervisor_or_the_agent_is_a_failed_call(home: Home, whose: str) -> None:
+    """We live on, and ask the same agent again; nothing of the first call runs on."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    (agent,) = home.launched()
+    os.kill(home.supervisor() if whose == "supervisor" else agent, signal.SIGKILL)
+    home.open_the_gate()
+    assert ended(process)[0] == 0
+    assert is_gone(agent)
+    shipped(home, ASKED_AGAIN.format("ended US-001 1 transient"))
 
 
-def test_when_all_of_it_is_killed_resume_sweeps_and_asks_again(user: User) -> None:
-    """What the agent had left in the worktree is still there, and pinned."""
-    run = _start(user)
-    agent = int(_turns(user)[0][2])
-    run.kill()
-    os.kill(_supervisor_of(user), signal.SIGKILL)
-    ended(run)
-    assert _runs(agent)
-    resumed = user.starts("resume", "-q")
-    until(lambda: len(_turns(user)) == 2)
-    assert not _runs(agent)
-    assert "US-001.half" in user.git("ls-tree", "--name-only", _pin(user, call=1))
-    (user.tmp / "gate").touch()
-    assert ended(resumed).code == 0
-    assert [turn[1] for turn in _turns(user)] == ["fresh", "same-agent-retry"]
-    assert len(_effects(user)) == 1
+def test_a_check_in_mid_run_ends_with_us_and_is_measured_anew(home: Home) -> None:
+    """What it had changed and made is set aside first; its round begins from its first command."""
+    home.config('[checks]\nfirst = "true"\nsecond = "test ! -f done.txt || sh ../check.sh"\n')
+    (home.path / "check.sh").write_text(
+        "echo broken > base.txt\ntouch made.txt\n" + LAUNCHED + "while [ ! -e ../open ]; do sleep 0.02; done\n"
+    )
+    home.agent(HALF, DONE, COMPLETED)
+    process = home.run_to_the_gate()
+    kill(process)
+    home.open_the_gate()
+    (home.path / "check.sh").write_text("grep -q base base.txt && test ! -f made.txt")
+    assert ended(home.resume())[0] == 0
+    shipped(
+        home,
+        """\
+opened
+worktree
+baseline first green
+baseline second green
+start US-001
+clean US-001
+probe US-001 1 red
+call US-001 1 one fresh
+ended US-001 1 completed
+check US-001 first green
+resumed
+check US-001 first green [leftover]
+check US-001 second green
+prove US-001 1 green
+land US-001
+clean US-001
+finished shipped""",
+    )
 
 
-def test_an_agent_that_nobody_comes_back_for_is_ended(user: User) -> None:
-    """Past `orphan_grace` the supervisor ends it; `resume` then asks again."""
-    run = _start(user, orphan_grace="1s")
-    run.kill()
-    ended(run)
-    until(lambda: not _marked(user))
-    (user.tmp / "gate").touch()
-    assert user.asks("resume", "-q").code == 0
-    assert [turn[1] for turn in _turns(user)] == ["fresh", "same-agent-retry"]
+def await_progress(home: Home, process: subprocess.Popen[str]) -> None:
+    known = len(home.facts())
+    until(lambda: len(home.facts()) > known or process.poll() == 0, "a fact")
 
 
-def test_the_second_interrupt_leaves_at_once(user: User) -> None:
-    """The first would wait for the agent to end in order; this one is stubborn."""
-    user.has_an_agent("trap '' TERM\n" + AT_THE_GATE)
-    user.has_a_spec("US-001")
-    run = user.starts("run", SPEC)
-    until(lambda: _turns(user))
-    run.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    run.send_signal(signal.SIGINT)
-    assert ended(run).code == 130
-    (user.tmp / "gate").touch()
-    assert user.asks("resume", "-q").code == 0
+def test_a_run_that_is_killed_at_random_moments_comes_to_its_end(home: Home) -> None:
+    """Killed and resumed until it is over: one commit, its files, and each answer paid for once."""
+    dice = random.Random(9)
+    home.config('[checks]\ntest = "grep -q base base.txt"\n')
+    home.agent(HALF, {"sleep": 0.2}, DONE, COMPLETED)
+    process = home.run()
+    until(lambda: home.archive.rows(None), "the run")
+    for _ in range(KILLS):
+        await_progress(home, process)
+        time.sleep(dice.uniform(0.0, 0.5))
+        kill(process)
+        process.wait()
+        process = home.resume()
+    assert ended(process)[0] == 0
+    assert home.commits() == ["US-001: The story"]
+    assert home.files() == {"base.txt": b"base\n", "half.txt": b"1\n", "done.txt": b"done\n"}
+    answers = [fact for fact in home.facts() if fact.startswith("ended") and fact.endswith("completed")]
+    assert len(answers) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_again_and_again_it_ends_where_it_would_have_ended(user: User, seed: int) -> None:
-    """Three stories, a kill -9 at any moment, as often as it takes: three commits, each once, and every file."""
-    user.has_an_agent('echo "$STORYLOOP_STORY" >"$STORYLOOP_STORY.txt"; sleep 0.1; answer completed\n')
-    user.has_a_spec(*STORIES)
-    moments = random.Random(seed)
-    run = user.starts("run", SPEC, "-q")
-    killed = 0
-    for _ in range(12):
-        time.sleep(moments.uniform(0.4, 1.6))
-        if run.poll() is not None:
-            break
-        run.kill()
-        ended(run)
-        killed += 1
-        run = user.starts("resume", "-q") if user.asks("status", "--json").rows else user.starts("run", SPEC, "-q")
-    assert ended(run).code == 0
-    assert killed
-    assert user.git("log", "--format=%s", "--reverse", "main..feature/x").splitlines() == [
-        f"{story}: Make {story}" for story in STORIES
+def test_a_signal_in_a_check_ends_the_check(home: Home) -> None:
+    """It is no measurement, and is measured anew; the proof decides nothing before it is whole."""
+    home.config('[checks]\nfirst = "test ! -f done.txt || sh ../check.sh"\n')
+    (home.path / "check.sh").write_text(GATE["run"])
+    home.agent(HALF, DONE, COMPLETED)
+    process = home.run_to_the_gate()
+    (check,) = home.launched()
+    began = time.monotonic()
+    kill(process, signal.SIGINT)
+    assert ended(process)[0] == 130
+    assert time.monotonic() - began < 5
+    assert is_gone(check)
+    assert home.facts()[-2:] == ["ended US-001 1 completed", "interrupted"]
+    home.open_the_gate()
+    assert ended(home.resume())[0] == 0
+    assert home.facts()[-6:] == [
+        "resumed",
+        "check US-001 first green",
+        "prove US-001 1 green",
+        "land US-001",
+        "clean US-001",
+        "finished shipped",
     ]
-    assert len(set(_effects(user))) == len(_effects(user)) == len(STORIES)
-    assert _files(user) == ["README", *(f"{story}.txt" for story in STORIES), "storyloop.toml"]
 
 
-def _pin(user: User, *, call: int) -> str:
-    """The ref that keeps the files as this call left them."""
-    refs = user.git("for-each-ref", "--format=%(refname)", "refs/storyloop").split()
-    return next(ref for ref in refs if f"story-{call}/" in ref)
+# --- one run, one process ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["resume"], ["run", "../spec.json"]])
+def test_a_second_process_is_refused_and_told_who_has_the_run(home: Home, words: list[str]) -> None:
+    """Exit 5, and the first one is not disturbed."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    status, output = ended(home.start(*words))
+    assert status == 5
+    assert f"is held by process {process.pid}." in output
+    home.open_the_gate()
+    assert ended(process)[0] == 0
+    shipped(home, GOES_WELL.replace("resumed\n", ""))
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_one_signal_stops_in_order_within_five_seconds(home: Home, signum: int, status: int) -> None:
+    """The agent is ended, its work is kept by a ref, the way on is told; and it goes on."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    (agent,) = home.launched()
+    began = time.monotonic()
+    kill(process, signum)
+    code, output = ended(process)
+    assert time.monotonic() - began < 5
+    assert code == status
+    assert is_gone(agent)
+    assert home.facts()[-2:] == ["ended US-001 1 interrupted", "interrupted"]
+    assert home.kept() == [{"base.txt": b"base\n", "half.txt": b"1\n"}]
+    assert f"Go on with: storyloop resume {home.run_id[:8]}" in output
+    home.open_the_gate()
+    assert ended(home.resume())[0] == 0
+    shipped(home, ASKED_AGAIN.format("ended US-001 1 interrupted\ninterrupted\nresumed"))
+
+
+def test_a_second_signal_leaves_at_once(home: Home) -> None:
+    """Also while an agent that is deaf to SIGTERM is given its time; nothing of it is left, and the run goes on."""
+    home.agent(HALF, STUBBORN_GATE, DONE, COMPLETED)
+    process = home.run_to_the_gate()
+    kill(process, signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    began = time.monotonic()
+    kill(process, signal.SIGINT)
+    assert ended(process)[0] == 130
+    assert time.monotonic() - began < 1
+    home.open_the_gate()
+    assert ended(home.resume())[0] == 0
+    shipped(home, ASKED_AGAIN.format("resumed\nended US-001 1 interrupted"))
