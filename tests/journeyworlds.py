@@ -98,7 +98,7 @@ class Point(msgspec.Struct, frozen=True):
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
-    | {"guard", "wait", "activity"}
+    | {"guard", "end_left", "wait", "activity"}
 )
 
 
@@ -207,6 +207,9 @@ class _Checks:
         if guard is None or guard.exit_status != 0:
             return guard and measured
         return replace(measured, ending=understudy.ending, exit_status=None, reason=understudy.reason)
+
+    def end_left(self, run_dir: str) -> None:
+        self._checks.end_left(run_dir)
 
     def _line(self, line: str, order: CheckOrder, stop: threading.Event) -> Measured | None:
         return self._checks.run(replace(order, command=replace(order.command, run=line)), stop)

@@ -342,6 +342,11 @@ class Agents(Protocol):
         ...
 
 
+def checks_dir(run_dir: str) -> str:
+    """Below it each command of a run has a directory of its own."""
+    return f"{run_dir}/checks"
+
+
 class CheckOrder(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one command of the project."""
 
@@ -357,6 +362,10 @@ class Checks(Protocol):
 
     def run(self, order: CheckOrder, stop: threading.Event) -> Measured | None:
         """Run it to its end in the worktree's root; None when `stop` was set meanwhile."""
+        ...
+
+    def end_left(self, run_dir: str) -> None:
+        """End what a dead process left running of this run's commands, before anybody looks at the worktree."""
         ...
 
 

@@ -269,6 +269,7 @@ class Service(Archive):
             place = self._place(state)
             hands = tools.hands(place, state.going.repository, state.going.checkout)
             if state.going.opening.worktree_opened:
+                hands.checks.end_left(place.run_dir)
                 hands.repository.require_worktree(place)
             policy = state.effective_config()
             new = amended(policy, flags) if flags != NO_FLAGS else policy

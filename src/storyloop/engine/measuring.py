@@ -13,7 +13,7 @@ from storyloop.core.progress import Preparing, Proving
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp, key_of
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
-from storyloop.ports import Author, CheckOrder
+from storyloop.ports import Author, CheckOrder, checks_dir
 
 _NAMED = 8  # paths named in a finding
 
@@ -66,7 +66,7 @@ def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Findi
 def _order(effect: RunCommand, hands: Hands, run: str) -> CheckOrder:
     name = key_of(effect.purpose).replace("/", ".")
     return CheckOrder(
-        check_dir=f"{hands.place.run_dir}/checks/{name}.{run}",
+        check_dir=f"{checks_dir(hands.place.run_dir)}/{name}.{run}",
         worktree=hands.place.worktree,
         run_dir=hands.place.run_dir,
         command=effect.command,

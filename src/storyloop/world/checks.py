@@ -16,7 +16,7 @@ from pathlib import Path
 from storyloop.core.errors import OperatorError
 from storyloop.core.evidence import COMMAND_NOT_FOUND, KILLED_IN_SHELL
 from storyloop.core.facts import Ending, Measured
-from storyloop.ports import CheckOrder
+from storyloop.ports import CheckOrder, checks_dir
 from storyloop.world import process
 from storyloop.world.environment import allowed_environment
 from storyloop.world.process import Exit, Lost, Order, Supervised
@@ -71,19 +71,18 @@ class SupervisedChecks:
             supervised.close()
         return None if stop.is_set() else _measured(order, check_dir, ended)
 
+    def end_left(self, run_dir: str) -> None:
+        """End what a dead process left running of this run's commands."""
+        for place in Path(checks_dir(run_dir)).glob("*/*"):
+            if process.is_alive(place) and isinstance(left := process.adopt(place), Supervised):
+                left.stop()
+                left.wait()
+                left.close()
+
 
 def _unused(check_dir: Path) -> Path:
-    """A place below this one for the next run; what an earlier process left running there is ended first."""
-    for number in count(1):
-        place = check_dir / str(number)
-        if not place.exists():
-            return place
-        left = process.adopt(place)
-        if isinstance(left, Supervised):
-            left.stop()
-            left.wait()
-            left.close()
-    raise AssertionError("counting never ends")
+    """A place below this one for the next run."""
+    return next(place for number in count(1) if not (place := check_dir / str(number)).exists())
 
 
 def _ended(supervised: Supervised, stop: threading.Event) -> Exit | Lost:

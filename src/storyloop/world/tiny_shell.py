@@ -59,6 +59,9 @@ class MemoryChecks:
         self._files_of = files_of
         self.outputs: dict[str, bytes] = {}
 
+    def end_left(self, run_dir: str) -> None:
+        """Nothing is ever left running."""
+
     def run(self, order: CheckOrder, stop: threading.Event) -> Measured | None:
         """Run it; None when `stop` is set."""
         if stop.is_set():
