@@ -76,6 +76,7 @@ _LEGAL: dict[MachineState, set[MachineState]] = {
     _S.COMPLETED: set(),
 }
 _ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
+_ENDED = frozenset(_ENDINGS.values())
 # Entering any other state means that the run is running, or running again.
 _STATUS = {**_ENDINGS, _S.PARKED: RunStatus.PARKED}
 
@@ -174,7 +175,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         if self.started_at.tzinfo is not UTC or self.finished_at is not None:
             _require_utc(self, "started_at", "finished_at")
         ending = _ENDINGS.get(self.machine_state)
-        ended = self.status if self.status in (RunStatus.COMPLETED, RunStatus.FAILED) else None
+        ended = self.status if self.status in _ENDED else None
         if ending is not ended or (ended is None) != (self.finished_at is None):
             raise ImpossibleState(
                 self,
@@ -368,8 +369,9 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         index = len(self.iterations) if number is None else number
         if not 1 <= index <= len(self.iterations):
             raise ProgrammerError(f"Run {self.run_id} has no iteration {number or 'yet'}.")
-        record = msgspec.structs.replace(self.iterations[index - 1], **changes)
-        return self._with(iterations=(*self.iterations[: index - 1], record, *self.iterations[index:]))
+        records = list(self.iterations)
+        records[index - 1] = msgspec.structs.replace(records[index - 1], **changes)
+        return self._with(iterations=tuple(records))
 
 
 # Fields that are ours come after these.
