@@ -263,6 +263,7 @@ class Play:
     def __init__(self, journey: Journey, world: World) -> None:
         self.journey, self.world = journey, world
         self.exits: list[int] = []
+        self.known: RunState | None = None  # the state that the last process ended with
         self.stop_at = 0  # the number of the fact upon which somebody stops the run, to resume it at once
         self._seq = 0
 
@@ -305,7 +306,7 @@ class Play:
 
             if act.interrupt in self._news():
                 drive.interrupt("by the journey")
-            drive.run(watch)
+            self.known = drive.run(watch)
 
     @property
     def run_id(self) -> str:

@@ -98,7 +98,7 @@ class Point(msgspec.Struct, frozen=True):
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
-    | {"guard", "end_left", "wait", "activity"}
+    | {"guard", "end_left", "wait", "activity", "now"}
 )
 
 
@@ -274,7 +274,7 @@ class MemoryWorld:
 
         def hands(place: Place, identity: str, checkout: str) -> Hands:  # noqa: ARG001
             return Hands(
-                clock=self.clock,
+                clock=Sharp(self.clock, knife, "world"),
                 repository=Sharp(self.repository, knife, "world"),
                 agents=Sharp(self.workers, knife, "world"),
                 checks=Sharp(self.checks, knife, "world"),

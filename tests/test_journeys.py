@@ -19,6 +19,7 @@ def played(journey: Journey, play: Play) -> None:
         if act.do in ("run", "resume"):
             assert facts == act.facts.splitlines()
             assert play.exits[-1] == act.exit
+    assert play.known == play.state()
     outcome, expect = play.outcome(), journey.expect
     assert outcome.stories == expect.stories
     assert {name: outcome.verdicts[name] for name in expect.verdicts} == expect.verdicts

@@ -281,9 +281,8 @@ def facts_of(
             outcome = outcome or (worded() if effect.drain is Drain.COMMIT else COMPLETED)
             ended = call_ended(effect, at, outcome, tree=tree or f"tree-{effect.key}", **report)
             return (ended,) if effect.begun else (call_started(effect, at), ended)
-        case Wait(key=key, story=name, until=until):
-            seconds = max(0.0, (until - state.going.last_at).total_seconds())
-            return (WaitEnded(key=key, at=max(at, until), story=name, seconds=seconds),)
+        case Wait(key=key, story=name, since=since, until=until):
+            return (WaitEnded(key=key, at=max(at, until), story=name, seconds=(until - since).total_seconds()),)
         case LandStory():
             return (landed(effect, state, at),)
         case LeaveStory():

@@ -395,10 +395,20 @@ def test_a_greater_budget_goes_on_with_every_counter_as_it_was() -> None:
 def test_a_limit_is_waited_for_until_its_moment() -> None:
     """A deed with an end, and a state that says so."""
     run = at_first_call().did(outcome=limited(later(3600)))
-    assert run.due == Wait(key=f"US-001/1/story/wait/1/{later(3600).isoformat()}", story="US-001", until=later(3600))
+    key = f"US-001/1/story/wait/1/{later(3600).isoformat()}"
+    assert run.due == Wait(key=key, story="US-001", since=later(5), until=later(3600))
     assert run.state.machine_state is MachineState.WAITING
     run.did()
     assert (run.state.going.ledger.waited, run.call.call) == (3595, 2)
+
+
+@pytest.mark.parametrize(("broken_off", "seconds"), [("killed", 3595), ("stopped", 2100)])
+def test_a_wait_that_was_broken_off_is_counted_once(broken_off: str, seconds: int) -> None:
+    """In all its length when nobody knows how much of it a dead process had waited, else from the resume on."""
+    run = at_first_call().did(outcome=limited(later(3600)))
+    run = run.interrupted() if broken_off == "stopped" else run
+    run.resumed(after=(later(1500) - run.now).total_seconds()).did()
+    assert run.state.going.ledger.waited == seconds
 
 
 def test_two_waits_for_the_same_moment_are_two_deeds() -> None:

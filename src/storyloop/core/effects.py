@@ -66,6 +66,7 @@ class Wait(_Effect, frozen=True, kw_only=True, tag="wait"):
     """Let time pass until an errand may go on."""
 
     story: str
+    since: datetime
     until: datetime
 
 

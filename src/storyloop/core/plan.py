@@ -155,7 +155,7 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
         reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
     wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"
-    return Wait(key=wait, story=work.story, until=waiting.until)
+    return Wait(key=wait, story=work.story, since=waiting.since, until=waiting.until)
 
 
 def spent_budget(state: RunState) -> str | None:

@@ -298,7 +298,7 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
     cooling = {name: c for name, c in progress.cooling.items() if c.until is not None}
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     restart = MachineState.INITIALIZING if _is_opening(progress, policy) else MachineState.PICKING_STORY
-    stands = state.status in (RunStatus.FAILED, RunStatus.PARKED)
+    stands, died = state.status in (RunStatus.FAILED, RunStatus.PARKED), state.status is RunStatus.RUNNING
     left = state.transition_to(restart, event.at) if stands else state
     state = replace(left, status=RunStatus.RUNNING, config=policy)
     state = amended(state, parked=None, failure="", cooling=cooling, resumes=progress.resumes + 1)
@@ -311,6 +311,10 @@ def _resumed(state: RunState, event: RunResumed) -> RunState:
             errand, cs = errands.rechained(errand, cs, chain=chain, table=cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):
             errand, cs = errands.wait_ended(errand, cs, table=cooling, now=event.at)
+        elif isinstance(errand.stage, errands.Waiting) and not died:
+            # Nobody has waited since the run was parked or stopped; how long the dead had waited nobody knows.
+            waiting = replace(errand.stage, since=min(event.at, errand.stage.until))
+            errand = replace(errand, stage=waiting)
         state = with_errand(state, work, errand, cs)
     return state
 

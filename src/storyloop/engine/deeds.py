@@ -55,11 +55,10 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield HandoverWritten(key=key, at=hands.clock.now(), story=story)
         case CallAgent():
             yield from call_agent(effect, state, hands, stop)
-        case Wait(key=key, story=story, until=until):
-            began = hands.clock.now()
+        case Wait(key=key, story=story, since=since, until=until):
             if hands.clock.wait_until(until, stop):
-                now = hands.clock.now()
-                yield WaitEnded(key=key, at=now, story=story, seconds=max(0.0, (now - began).total_seconds()))
+                # Its own length, once: not what this process saw of it, and not how long nobody came back.
+                yield WaitEnded(key=key, at=hands.clock.now(), story=story, seconds=(until - since).total_seconds())
         case LandStory():
             yield from land_story(effect, state, hands)
         case LeaveStory():
