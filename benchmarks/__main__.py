@@ -134,7 +134,7 @@ def _resume(database: Path, state: RunState) -> float:
             raise RuntimeError("the resumed state is not the state that was stored")
         return spent
 
-    return median_of(once, runs=3)
+    return median_of(once, runs=1)
 
 
 def _bytes_each(database: Path, stories: int) -> float:
