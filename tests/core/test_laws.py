@@ -2,13 +2,14 @@
 
 An adversarial `World` answers each owed effect with any legal fact: every outcome of a call, every reading of a
 command, any tree, clocks that stand still or go back; and humans who stop, kill, resume, amend, skip and retry, a
-bounded number of times. What it does is read from a short script of bytes that is repeated, so that a world
-that does the same evil for ever is a script of one byte. `lived` is the whole journey; each law looks at it.
+bounded number of times. What it does is read from a script of bytes that is repeated: a script of one byte does the
+same evil for ever, a long one is luck. `lived` is the whole journey; each law looks at it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 import msgspec
@@ -141,12 +142,12 @@ def policies(draw: st.DrawFn) -> Policy:
         *draw(pick(CHAINS)),
         checks=draw(pick([(), ("test",), ("lint", "test")])),
         commit=draw(pick([(), (), ("c",), ("a", "b")])),
-        continuations=draw(st.integers(0, 3)),
-        format_retries=draw(st.integers(0, 2)),
-        same_agent_retries=draw(st.integers(0, 3)),
-        chain_cycles=draw(st.integers(0, 3)),
-        loop_threshold=draw(st.integers(2, 3)),
-        calls_per_errand=draw(st.integers(1, 9)),
+        continuations=draw(pick([0, 1, 3, 5])),
+        format_retries=draw(pick([0, 1, 2])),
+        same_agent_retries=draw(pick([0, 1, 2, 3])),
+        chain_cycles=draw(pick([0, 1, 2, 3])),
+        loop_threshold=draw(pick([2, 3])),
+        calls_per_errand=draw(pick([1, 3, 6, 12])),
         backoff=draw(pick([0.0, 15.0, 400.0])),
         max_wait=draw(pick([0.0, 1000.0, 1e9])),
         on_exhausted=draw(pick(OnExhausted)),
@@ -160,18 +161,24 @@ def policies(draw: st.DrawFn) -> Policy:
     )
 
 
+def _mixed(seed: int) -> bytes:
+    """A world that does something else each time; its length is prime, so that the rolls do not fall in step."""
+    return Random(seed).randbytes(997)
+
+
+seeds = st.integers(0, 2**32)
 worlds = st.builds(
     World,
     spec=specs(),
     policy=policies(),
     width=st.sampled_from([1, 1, 1, 2, 3]),
     humans=st.integers(0, 8),
-    script=st.binary(min_size=1, max_size=120),
+    script=st.one_of(st.binary(min_size=1, max_size=8), seeds.map(_mixed), seeds.map(_mixed), seeds.map(_mixed)),
 )
 
 OUTCOMES: list[Outcome] = [PARTIAL, MALFORMED, CRASHED, TIMED_OUT, LOGGED_OUT, NOT_INSTALLED, MISCONFIGURED]
 OUTCOMES += [OFFLINE, INTERRUPTED, SAID_FAILED]
-READINGS: list[Measured] = [GREEN, GREEN, RED, RED, exited(127), exited(137), unmeasured()]
+READINGS: list[Measured] = [*[GREEN] * 7, RED, RED, exited(127), exited(137), unmeasured()]
 
 
 # --- what happens in it -----------------------------------------------------------------------------------
@@ -238,7 +245,7 @@ class Life:
             judged = not isinstance(effect.purpose, SettingUp | Probing)
             if judged and deserves_second_run(how["first"]):
                 how["second"] = READINGS[self._roll(len(READINGS))]
-            if isinstance(effect.purpose, SettingUp) and self._roll(4):
+            if isinstance(effect.purpose, SettingUp) and self._roll(8):
                 how["first"] = GREEN
         events = facts_of(effect, state, now, **how)
         if isinstance(effect, Wait) and self._roll(3) == 0:  # the clock was set back meanwhile
@@ -250,14 +257,14 @@ class Life:
     def _answer(self, effect: CallAgent, state: RunState) -> dict[str, Any]:
         work = state.going.work[effect.story]
         tree = [work.tree, "tree-1", "tree-2", f"tree-{effect.key}"][self._roll(4)]
-        kind = self._roll(2 * len(OUTCOMES) + 5)
+        kind = self._roll(3 * len(OUTCOMES))
         outcome: Outcome | None = None  # done, as owed
         if kind < len(OUTCOMES):
             outcome = OUTCOMES[kind]
             if effect.drain is Drain.COMMIT and outcome in (PARTIAL, SAID_FAILED):
                 outcome = MALFORMED
         elif kind < len(OUTCOMES) + 5:
-            seconds = [None, -5.0, 60.0, 3000.0, FAR][kind - len(OUTCOMES)]
+            seconds = [None, -5.0, 60.0, 700.0, FAR][kind - len(OUTCOMES)]
             outcome = limited(None if seconds is None else state.going.last_at + timedelta(seconds=seconds))
         cost = [None, 0.25][self._roll(2)]
         return {"outcome": outcome, "tree": tree, "session": f"session of {effect.key}", "cost_usd": cost}
@@ -333,7 +340,7 @@ def law(examples: int) -> Any:
 # --- the laws ---------------------------------------------------------------------------------------------
 
 
-@law(100)
+@law(150)
 def test_a_run_owes_something_waits_for_somebody_or_has_ended(life: Life) -> None:
     """There is no fourth case: no run hangs, and none that is over goes on."""
     for state in life.states:
@@ -404,7 +411,7 @@ def _waits(state: RunState, errand: Errand) -> int:
     return 1 + sum(cooling.until is not None and cooling.until > until for cooling in state.going.cooling.values())
 
 
-@law(100)
+@law(150)
 def test_every_fact_that_no_human_caused_uses_something_up(life: Life) -> None:
     """A tuple of counts that only falls cannot fall for ever: so every run ends, whatever the agents answer."""
     for step in life.steps:
@@ -414,7 +421,7 @@ def test_every_fact_that_no_human_caused_uses_something_up(life: Life) -> None:
             assert min(after) >= 0
 
 
-@law(80)
+@law(120)
 def test_no_run_makes_more_calls_or_waits_longer_than_was_printed_before_it_started(life: Life) -> None:
     """Interruptions and resumes give nothing back; a retry adds one story's errands, a greater budget its own."""
     world, last = life.world, life.run.state
@@ -439,7 +446,7 @@ ENCODER, DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(RunState)
 EVENTS = msgspec.json.Decoder(Event)
 
 
-@law(40)
+@law(60)
 def test_every_state_and_every_fact_survives_json(life: Life) -> None:
     """A snapshot is the state, and a journal is the run."""
     for state in life.states:
@@ -448,7 +455,7 @@ def test_every_state_and_every_fact_survives_json(life: Life) -> None:
         assert EVENTS.decode(ENCODER.encode(event)) == event
 
 
-@law(60)
+@law(100)
 def test_folding_the_journal_again_from_anywhere_comes_to_the_same_state(life: Life) -> None:
     """Resuming is the same fold."""
     events = life.run.events
@@ -456,7 +463,7 @@ def test_folding_the_journal_again_from_anywhere_comes_to_the_same_state(life: L
     assert fold(events[cut:], fold(events[:cut])) == life.run.state
 
 
-@law(80)
+@law(120)
 def test_no_key_is_ever_used_twice(life: Life) -> None:
     """Neither by a fact, which the journal would refuse, nor by a deed, which would be taken for done."""
     facts = [event.key for event in life.run.events]
@@ -465,7 +472,7 @@ def test_no_key_is_ever_used_twice(life: Life) -> None:
     assert len(set(deeds)) == len(deeds)
 
 
-@law(80)
+@law(120)
 def test_no_two_deeds_are_owed_under_one_key_at_the_same_time(life: Life) -> None:
     """The engine tells deeds under way by their keys."""
     for state in life.states:
@@ -506,7 +513,7 @@ def doing(effect: Effect, state: RunState) -> MachineState | None:
             return None  # whatever it cannot go on with
 
 
-@law(80)
+@law(120)
 def test_the_machine_state_agrees_with_the_status_and_with_what_is_owed(life: Life) -> None:
     """Who reads one of them need not read the other."""
     for state in life.states:
@@ -515,7 +522,7 @@ def test_the_machine_state_agrees_with_the_status_and_with_what_is_owed(life: Li
             expected is None and state.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED)
         )
         assert (state.finished_at is not None) is (state.status in (RunStatus.COMPLETED, RunStatus.FAILED))
-        if state.status is RunStatus.RUNNING:
+        if state.status is RunStatus.RUNNING and life.world.width == 1:
             shown = doing(plan(state)[0], state)
             assert shown in (None, state.machine_state)
 
@@ -526,7 +533,7 @@ def is_green(event: CommandMeasured) -> bool:
     return first == 0 or (first not in (None, 137) and second is not None and second.exit_status == 0)
 
 
-@law(150)
+@law(250)
 def test_a_story_passes_only_by_green_commands_on_exactly_the_landed_tree(life: Life) -> None:
     """Every check that gates and every proof, told again from the bare facts of the journal."""
     policy, spec = life.world.policy, life.world.spec
@@ -569,7 +576,7 @@ def test_a_story_passes_only_by_green_commands_on_exactly_the_landed_tree(life: 
     assert {name for name, s in stories.items() if s.state is StoryState.PASSED} == landed | marked
 
 
-@law(80)
+@law(120)
 def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
     """One running record for each story in hand, numbered without a gap; the newest is the one that is shown."""
     for state in life.states:
@@ -587,7 +594,7 @@ def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
         assert standings.count(StoryState.BUILDING) == len(in_hand)
 
 
-@law(80)
+@law(120)
 def test_calls_and_attempts_add_up(life: Life) -> None:
     """What the stories and the agents account for is what the ledger counts."""
     for state in life.states:
@@ -601,7 +608,7 @@ def test_calls_and_attempts_add_up(life: Life) -> None:
         assert all(standing.attempts <= standing.calls for standing in progress.stories.values())
 
 
-@law(80)
+@law(120)
 def test_no_counter_passes_its_limit_and_no_impossible_state_is_reached(life: Life) -> None:
     """Whatever happens in between."""
     limits = life.world.policy.limits
@@ -618,7 +625,7 @@ def test_no_counter_passes_its_limit_and_no_impossible_state_is_reached(life: Li
             assert 0 <= errand.position < len(errand.chain)
 
 
-@law(80)
+@law(120)
 def test_a_counter_never_falls_while_a_story_is_in_hand(life: Life) -> None:
     """No recovery path can reset the counter that bounds it."""
     for step in life.steps:
@@ -636,7 +643,7 @@ def test_a_counter_never_falls_while_a_story_is_in_hand(life: Life) -> None:
             assert now.errand.cycle >= then.errand.cycle
 
 
-@law(60)
+@law(100)
 def test_stopping_and_resuming_anywhere_gives_nothing_back_and_changes_nothing_owed(life: Life) -> None:
     """Only those who waited for a human go on, and a round of commands that was broken off is run again."""
     for state in life.states:
@@ -648,14 +655,29 @@ def test_stopping_and_resuming_anywhere_gives_nothing_back_and_changes_nothing_o
         if any(isinstance(_turn(work).stage, Stranded) for work in state.going.work.values()):
             continue
         assert again.machine_state is state.machine_state
-        assert [_turn(work) for work in again.going.work.values()] == [_turn(w) for w in state.going.work.values()]
-        assert [work.cs for work in again.going.work.values()] == [work.cs for work in state.going.work.values()]
+        assert _errands(again) == _errands(state)
         for now, then in zip(plan(again), plan(state), strict=True):
             assert type(now) is type(then)
-            assert isinstance(then, RunCommand) or replace(now, key="") == replace(then, key="")
+            if isinstance(now, Wait) and isinstance(then, Wait):
+                assert (now.key, now.until) == (then.key, then.until)
+            else:
+                assert isinstance(then, RunCommand) or replace(now, key="") == replace(then, key="")
 
 
-@law(40)
+def _errands(state: RunState) -> list[tuple[object, ...]]:
+    """What is still to be asked, but for the moment since which a wait counts: nobody waits while a run is stopped."""
+    told: list[tuple[object, ...]] = []
+    for work in state.going.work.values():
+        errand = _turn(work)
+        if not isinstance(work.stage, Building | Proving | Describing):
+            continue
+        if isinstance(errand.stage, Waiting):
+            errand = replace(errand, stage=replace(errand.stage, since=errand.stage.until))
+        told.append((work.story, errand, work.cs))
+    return told
+
+
+@law(60)
 def test_a_call_s_end_belongs_to_the_agent_that_was_asked(life: Life) -> None:
     """Also when the chain was amended while it worked."""
     asked: dict[str, CallStarted] = {}
@@ -674,7 +696,7 @@ def test_the_worlds_are_worth_living_in() -> None:
     """The laws are about runs that pass, fail, park, wait, fall back and are resumed; this sees that they occur."""
     seen: set[str] = set()
 
-    @settings(max_examples=100, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=200, deadline=None, database=None, derandomize=True)
     @given(world=worlds)
     def live(world: World) -> None:
         life = Life(world).lived()
