@@ -349,6 +349,21 @@ def test_a_run_that_is_killed_at_random_moments_comes_to_its_end(home: Home) -> 
     assert len(answers) == 1
 
 
+def test_a_signal_in_a_wait_ends_the_wait(home: Home) -> None:
+    """It is taken up again by the resume, until the same moment."""
+    home.agent({"fail": "limit", "resets_in": 3600})
+    process = home.run()
+    until(lambda: home.archive.rows(None) and home.facts()[-1] == "ended US-001 1 limit", "the limit")
+    began = time.monotonic()
+    kill(process, signal.SIGTERM)
+    assert ended(process)[0] == 143
+    assert time.monotonic() - began < 5
+    status, output = ended(home.start("resume", "--no-wait"))
+    assert status == 4
+    assert home.facts()[-3:] == ["interrupted", "resumed amended", "parked quota"]
+    assert "it is over at" in output
+
+
 def test_a_signal_in_a_check_ends_the_check(home: Home) -> None:
     """It is no measurement, and is measured anew; the proof decides nothing before it is whole."""
     home.config('[checks]\nfirst = "test ! -f done.txt || sh ../check.sh"\n')
@@ -388,6 +403,39 @@ def test_a_second_process_is_refused_and_told_who_has_the_run(home: Home, words:
     home.open_the_gate()
     assert ended(process)[0] == 0
     shipped(home, GOES_WELL.replace("resumed\n", ""))
+
+
+def test_a_stop_from_another_process_is_a_signal_in_order(home: Home) -> None:
+    """The agent is ended, its work is kept, and the run can be resumed."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    (agent,) = home.launched()
+    assert ended(home.start("stop", home.run_id[:8]))[0] == 0
+    assert ended(process)[0] == 143
+    assert is_gone(agent)
+    assert home.kept() == [{"base.txt": b"base\n", "half.txt": b"1\n"}]
+    home.open_the_gate()
+    assert ended(home.resume())[0] == 0
+    shipped(home, ASKED_AGAIN.format("ended US-001 1 interrupted\ninterrupted\nresumed"))
+
+
+def test_a_story_that_is_skipped_in_mid_turn_is_left_with_its_work_kept(home: Home) -> None:
+    """The agent is ended first; the run has not shipped."""
+    home.agent(*WORK)
+    process = home.run_to_the_gate()
+    (agent,) = home.launched()
+    assert ended(home.start("skip", home.run_id[:8], "US-001"))[0] == 0
+    assert ended(process)[0] == 1
+    assert is_gone(agent)
+    assert home.facts()[-5:] == [
+        "ended US-001 1 interrupted",
+        "skip US-001",
+        "leave US-001",
+        "clean US-001",
+        "finished not shipped",
+    ]
+    assert home.commits() == []
+    assert {"base.txt": b"base\n", "half.txt": b"1\n"} in home.kept()
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------
