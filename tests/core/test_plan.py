@@ -459,6 +459,18 @@ def test_more_waiting_than_is_allowed_parks_the_run() -> None:
     )
 
 
+@pytest.mark.parametrize(("max_wait", "owed"), [(11.0, Wait), (10.0, ParkRun)])
+def test_a_wait_is_compared_as_it_will_be_counted(max_wait: float, owed: type[Effect]) -> None:
+    """Eleven seconds from when there was nobody to ask, although our own commands were run in two of them."""
+    stories = (story("US-001"), story("US-002", verify=("v1",)))
+    run = run_of(*stories, policy=policy_of(continuations=1, max_wait=max_wait)).until(CallAgent)
+    run.did(outcome=limited(later(20))).skipped("US-001").until(StartStory).did()
+    assert run.state.going.last_at == later(9)
+    assert isinstance(run.did().did(first=RED).due, owed)
+    if owed is Wait:
+        assert run.did().state.going.ledger.waited == 11
+
+
 def test_nobody_to_ask_parks_the_run_for_a_human() -> None:
     """With what there is to do."""
     run = at_first_call().did(outcome=LOGGED_OUT)

@@ -145,13 +145,13 @@ def _errand(state: RunState, work: Work, errand: Errand, *, attempt: int) -> tup
 
 
 def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waiting: Waiting) -> Effect:
-    left = max(0.0, (waiting.until - progress.last_at).total_seconds())
+    length = (waiting.until - waiting.since).total_seconds()  # as it will be counted, and so it is compared
     key = f"park/{progress.resumes}"
     until = f"{waiting.until:%Y-%m-%d %H:%M:%S} UTC"
-    if policy.no_wait and waiting.why is Why.LIMIT and left > 0:
+    if policy.no_wait and waiting.why is Why.LIMIT and waiting.until > progress.last_at:
         reason = f"{waiting.reason}; it is over at {until} (--no-wait was given)"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
-    if progress.ledger.waited + left > policy.limits.max_wait:
+    if progress.ledger.waited + length > policy.limits.max_wait:
         reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
     wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"
