@@ -263,23 +263,23 @@ class Play:
     def __init__(self, journey: Journey, world: World) -> None:
         self.journey, self.world = journey, world
         self.exits: list[int] = []
-        self.known: RunState | None = None  # the state that the last process ended with
+        self.known: RunState  # as the last process to run it left it
         self.stop_at = 0  # the number of the fact upon which somebody stops the run, to resume it at once
-        self._seq = 0
+        self._seq = self._watched = 0
 
     def act(self, act: Act) -> list[str]:
         """Do it, or go on with it where an earlier try was cut; the facts that came of it since the last act."""
         match act.do:
             case "run" | "resume":
-                if not self._is_over():
-                    self._drive(act)
-                if self.state().status is RunStatus.INTERRUPTED and act.interrupt not in self._news():
-                    self._drive(act)
-                self.exits.append(exit_code(self.state()))
+                state = self.state() if self._is_over() else self._driven(act)
+                if state.status is RunStatus.INTERRUPTED and act.interrupt not in self._news():
+                    state = self._driven(act)
+                self.known = state
+                self.exits.append(exit_code(state))
             case "retry" | "skip":
                 self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
             case "put":
-                self.world.put(self.state(), act.path, act.text)
+                self.world.put(self.known, act.path, act.text)
             case "turns":
                 self.world.turns(act.agent, act.turns)
             case "later":
@@ -290,23 +290,24 @@ class Play:
         self._seq += len(news)
         return news
 
-    def _drive(self, act: Act) -> None:
+    def _driven(self, act: Act) -> RunState:
         service, flags = self.world.service(), Flags(**act.flags)
         if self.run_id:
             drive = service.resume(self.run_id, flags=flags)
         else:
             drive = service.open(self.world.prepared(service, flags))
         if isinstance(drive, RunState):
-            return
+            return drive
         with drive:
 
             def watch(event: Event, _: RunState) -> None:
-                if told(event) == act.interrupt or self._last_fact() == self.stop_at:
+                self._watched += 1
+                if told(event) == act.interrupt or self._watched == self.stop_at:
                     drive.interrupt("by the journey")
 
             if act.interrupt in self._news():
                 drive.interrupt("by the journey")
-            self.known = drive.run(watch)
+            return drive.run(watch)
 
     @property
     def run_id(self) -> str:
@@ -317,9 +318,6 @@ class Play:
         """The run as its journal folds."""
         return self.world.archive.state(self.run_id)
 
-    def _last_fact(self) -> int:
-        return self._seq + len(self._news()) if self.stop_at else -1
-
     def _news(self) -> list[str]:
         """The facts since the last act."""
         return [told(event) for _, event in self.world.archive.events(self.run_id, after=self._seq)]
@@ -327,11 +325,11 @@ class Play:
     def _is_over(self) -> bool:
         """What this act does is done already: it was cut behind its last fact."""
         begun = {"opened", "resumed", "resumed amended"}.intersection(self._news())
-        return bool(begun) and self.state().status not in _DEAD
+        return bool(begun) and self.world.archive.rows(None)[0].status not in _DEAD
 
     def outcome(self) -> Outcome:
         """What has come of it so far."""
-        state = self.state()
+        state = self.known
         stories = state.going.stories
         return Outcome(
             exits=self.exits,
