@@ -45,19 +45,24 @@ class AgentRef(msgspec.Struct, frozen=True, order=True):
 class AgentKind(StrEnum):
     """How an agent is spoken to."""
 
+    PROFILE = "profile"  # a CLI that the product knows
     COMMAND = "command"
     SCRIPT = "script"
+    ACP = "acp"
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     """An agent as configured: what is started, and which variables it gets besides the allow-list."""
 
     kind: AgentKind
+    profile: str | None = None
     command: tuple[str, ...] = ()
     script: str | None = None
     model: str | None = None
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()
+    account: str | None = None  # agents of one account share its limits; None: the agent is an account of its own
+    parallel: int | None = None  # calls of this agent at one time, of all runs on this machine
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

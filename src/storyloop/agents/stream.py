@@ -1,0 +1,72 @@
+"""The stream of a call: what an agent's stdout says, in words that are the same for every agent.
+
+A dialect (`agents/dialects/`) reads one agent's format, line by line; what it has seen comes back as `Seen`, for
+watching, and what the turn came to as `Turn`, for deciding.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from storyloop.core.usage import Usage
+
+
+class What(StrEnum):
+    """What kind of thing an agent was seen doing."""
+
+    TEXT = "text"
+    THINKING = "thinking"
+    TOOL = "tool"  # it uses one
+    RESULT = "result"  # of a tool
+    RETRY = "retry"  # it asks its model again
+    DENIED = "denied"  # it was not permitted to use a tool
+    NOTE = "note"  # what it says of itself: a warning, a line that is no event
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One thing that an agent was seen doing; the text is bounded and one line."""
+
+    what: What
+    text: str
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent's own events say went wrong. Classifying it is `failures`' affair, not a dialect's."""
+
+    message: str
+    status: int | None = None  # of HTTP
+    word: str = ""  # the agent's own: rate_limit, authentication_failed, ContextOverflowError
+    retry_after: float | None = None  # seconds
+    resets_at: datetime | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream came to when it ended, however it ended."""
+
+    finished: bool = False  # the agent's own last event says that the turn is over
+    trouble: Trouble | None = None  # what ended it badly, or the last trouble that nothing followed
+    session: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    cumulative: bool = False  # usage and cost count the session's earlier turns as well
+    answer: str = ""  # the last text it said, its end where it is long: an artifact may stand in it
+    retries: int = 0
+    denied: tuple[str, ...] = ()  # the tools it was refused
+    unknown: dict[str, int] = {}  # event types that the dialect does not know, and how many of each
+    broken: int = 0  # lines that are no event at all
+
+
+class Dialect(Protocol):
+    """Reads one call's stdout. It must stand anything: a line it cannot read is counted, never an error."""
+
+    def feed(self, line: bytes) -> Iterable[Seen]:
+        """What this line shows; the line may lack its newline, and be of any length."""
+        ...
+
+    def turn(self) -> Turn:
+        """What the lines so far came to."""
+        ...
