@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -462,6 +463,18 @@ def test_a_check_can_do_no_more_than_an_agent(bench, misdeed):
     assert bench.repository.snapshot(bench.place) == tree
     assert not (bench.tmp / "trapped").exists()
     assert bench.settle("later").findings != ()
+
+
+def test_a_file_that_was_written_again_as_it_was_can_be_left_out_of_the_next_tree(bench):
+    """The same content with another time is the same tree; our index, which knows the old time, lets go of it."""
+    before = bench.settle().tree
+    stray = bench.root / "stray.txt"
+    stray.write_bytes(b"stray\n")
+    with_stray = bench.settle("stray").tree
+    os.utime(stray, (time.time() + 60,) * 2)
+    assert bench.settle("again").tree == with_stray != before
+    assert bench.repository.remove_creations(bench.place, tree=before) == ("stray.txt",)
+    assert bench.repository.snapshot(bench.place) == before
 
 
 def test_detached_commits_have_a_ref(bench):

@@ -84,7 +84,7 @@ def hold_tree(at: Workplace, tree: str) -> None:
     """Let our index hold `tree`; files are not touched, and entries that stay keep their times."""
     if held_tree(at) != tree:
         _forget(at)
-        at.git.run("read-tree", "-m", tree)
+        at.git.run("read-tree", "-i", "-m", tree)  # `-i`: what the files are like is not asked, nor changed
         _hold(at, tree)
 
 
