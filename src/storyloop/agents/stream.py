@@ -44,15 +44,20 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream came to when it ended, however it ended."""
+    """What a stream came to when it ended, however it ended.
+
+    Agents count tokens in ways of their own; here they are counted in one: `input_tokens` are those that no cache
+    held, cached ones stand apart, and `output_tokens` include the `thinking_tokens`. None is unknown, never zero.
+    """
 
     finished: bool = False  # the agent's own last event says that the turn is over
     trouble: Trouble | None = None  # what ended it badly, or the last trouble that nothing followed
     session: str | None = None
     model: str | None = None
-    usage: Usage | None = None
+    usage: Usage | None = None  # counted as `Usage` says, whatever the agent's own habit
     cost_usd: float | None = None
-    cumulative: bool = False  # usage and cost count the session's earlier turns as well
+    usage_cumulative: bool = False  # the usage counts the session's earlier turns as well
+    cost_cumulative: bool = False  # and so does the cost
     answer: str = ""  # the last text it said, its end where it is long: an artifact may stand in it
     retries: int = 0
     denied: tuple[str, ...] = ()  # the tools it was refused
