@@ -50,6 +50,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     held, cached ones stand apart, and `output_tokens` include the `thinking_tokens`. None is unknown, never zero.
     """
 
+    answered: bool = False  # the model has said, thought or done anything at all
     finished: bool = False  # the agent's own last event says that the turn is over
     trouble: Trouble | None = None  # what ended it badly, or the last trouble that nothing followed
     session: str | None = None

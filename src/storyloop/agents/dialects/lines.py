@@ -22,10 +22,10 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]  # seconds since the epoch
 Money = Annotated[float, msgspec.Meta(ge=0, lt=10**9)]
 
+MAX_ANSWER = 2 * MAX_BYTES  # characters: the largest artifact, and some words after it
 _MAX_SEEN = 200  # characters
 _MAX_MESSAGE = 2_000
 _MAX_NAMES = 50  # of unknown events, or of denied tools; the stream may be long and its author careless
-_MAX_ANSWER = 2 * MAX_BYTES  # characters: the largest artifact, and some words after it
 
 _Event = TypeVar("_Event", bound=msgspec.Struct)
 
@@ -63,6 +63,7 @@ class Tally:
     """The turn so far. `turn` may be asked at any time."""
 
     def __init__(self) -> None:
+        self.answered = False
         self.finished = False
         self.trouble: Trouble | None = None
         self.session: str | None = None
@@ -79,13 +80,14 @@ class Tally:
 
     def went_on(self) -> None:
         """The model has answered something: whatever had gone wrong before is over, and so is no turn."""
+        self.answered = True
         self.trouble = None
         self.finished = False
 
     def said(self, text: str) -> Seen:
         """The agent speaks to whoever asked it."""
         self.went_on()
-        self.answer = text[-_MAX_ANSWER:]
+        self.answer = text[-MAX_ANSWER:]
         return seen(What.TEXT, text)
 
     def tries_again(self, message: str, **facts: Any) -> Seen:
@@ -123,6 +125,7 @@ class Tally:
         if usage is not None and usage.model is None:
             usage = msgspec.structs.replace(usage, model=self.model)
         return Turn(
+            answered=self.answered,
             finished=self.finished,
             trouble=self.trouble,
             session=self.session,
@@ -187,6 +190,18 @@ class JsonLines(Tally, Generic[_Event]):
             self.met_unknown(str(name))
             return None
         return kind(**dict(_fitting(fields, kind)))
+
+
+def fields_of(text: msgspec.Raw | str, kind: type[_Event]) -> _Event:
+    """An object within a line: as much of it as fits."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError:
+        value = msgspec.json.decode(text)
+        fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+        return kind(**dict(_fitting(fields, kind)))
+    except (ValueError, RecursionError):  # JSON in a string may be anything
+        return kind()
 
 
 def _any_of(kinds: Sequence[Any]) -> Any:

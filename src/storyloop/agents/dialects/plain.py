@@ -1,0 +1,92 @@
+"""Plain text: every line is something the agent says, and its exit status is all it tells of the end.
+
+Aider's own lines are known beyond that, once its banner was seen: the tokens of each model call, and the errors of
+its model library. It exits with 0 on every one of them. They stand in the same text as what the model says and what
+files hold, so one counts only while nothing but its own paragraph and blank lines follow.
+"""
+
+import re
+from collections.abc import Iterable
+
+from storyloop.agents.dialects.lines import MAX_ANSWER, Tally, seen
+from storyloop.agents.stream import Dialect, Seen, Turn, What
+from storyloop.core.usage import Usage
+
+_BANNER = b"Aider v"
+_HEAD = 50  # lines within which it is looked for
+_AMOUNT = r"([\d.]+)([kM]?)"
+_TOKENS = re.compile(
+    rf"Tokens: {_AMOUNT} sent(?:, {_AMOUNT} cache write)?(?:, {_AMOUNT} cache hit)?, {_AMOUNT} received\."
+    r"(?: Cost: \$([\d.]+) message)?"
+)
+_ERROR = re.compile(r"litellm\.(\w+): (.*)")
+_UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
+
+
+class _Plain(Tally):
+    def __init__(self) -> None:
+        super().__init__()
+        self.finished = True
+        self._tail = bytearray()
+        self._head = _HEAD
+        self._aider = False
+        self._paragraph = False  # the last error's goes on
+
+    def feed(self, line: bytes) -> Iterable[Seen]:
+        """What this line shows."""
+        self.answered = True
+        self._tail += line
+        if len(self._tail) > 2 * MAX_ANSWER:
+            del self._tail[:-MAX_ANSWER]
+        if self._aider:
+            self._of_aider(line)
+        elif self._head:
+            self._head -= 1
+            self._aider = line.startswith(_BANNER)
+            self.finished = not self._aider
+        return map(_shown, (line,) if line.strip() else ())
+
+    def turn(self) -> Turn:
+        self.answer = self._tail[-MAX_ANSWER:].decode("utf-8", "replace")
+        return super().turn()
+
+    def _of_aider(self, line: bytes) -> None:
+        if line.startswith(b"litellm.") and (error := _ERROR.match(line.decode("utf-8", "replace"))):
+            self.failed(error[2], word=error[1])
+            self._paragraph = True
+        elif line.startswith(b"Retrying in "):
+            self.retries += 1
+        elif line.startswith(b"Tokens: ") and (told := _TOKENS.match(line.decode("utf-8", "replace"))):
+            self.went_on()
+            self.finished = True
+            self.add(_usage(told), float(told[9]) if told[9] else None)
+        elif self.trouble is not None and not line.isspace():
+            if self._paragraph:
+                self.failed(f"{self.trouble.message} {line.decode('utf-8', 'replace').strip()}", word=self.trouble.word)
+            else:
+                self.trouble = None
+        else:
+            self._paragraph = False
+
+
+def _shown(line: bytes) -> Seen:
+    return seen(What.TEXT, line[:1_000].decode("utf-8", "replace"))
+
+
+def _usage(told: re.Match[str]) -> Usage:
+    """What it calls sent holds the cached tokens too."""
+    sent, written, read, received = (
+        int(float(amount) * _UNITS[unit]) if amount else 0
+        for amount, unit in zip(told.groups()[:8:2], told.groups()[1:8:2], strict=True)
+    )
+    return Usage(
+        input_tokens=max(0, sent - written - read),
+        output_tokens=received,
+        cache_read_tokens=read,
+        cache_creation_tokens=written,
+    )
+
+
+def dialect() -> Dialect:
+    """Any program's."""
+    return _Plain()
