@@ -74,7 +74,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Measured, Outcome
-from storyloop.core.judge import owed_measurements, owed_probes
+from storyloop.core.judge import owed_probes
 from storyloop.core.plan import plan
 from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, Require, WorktreePolicy
 from storyloop.core.progress import (
@@ -405,7 +405,7 @@ def _turn(work: Work) -> Errand:
 def _commands_owed(state: RunState, work: Work) -> int:
     wanted = state.going.spec.story(work.story)
     if isinstance(work.stage, Proving):
-        return 1 + len(owed_measurements(work, work.stage, wanted, state.effective_config()))
+        return 1 + len(work.stage.owed)
     return len(owed_probes(work, wanted)) if isinstance(work.stage, Preparing) else 0
 
 

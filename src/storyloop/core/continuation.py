@@ -69,6 +69,7 @@ _COUNTS = (
     "max_consecutive_same_effect",
 )
 _counts_of = attrgetter(*_COUNTS)
+_WHOLE = {int}
 
 
 class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +109,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         # Run for every step of every errand: one look at all counts, and the sentence only for who fails it.
         counts = _counts_of(self)
-        if set(map(type, counts)) != {int} or min(counts) < 0:
+        if set(map(type, counts)) != _WHOLE or min(counts) < 0:
             require_counts(self, *_COUNTS)
         if self.max_consecutive_same_effect < 2:
             self._refuse("one effect alone is no loop, so it is at least 2", "max_consecutive_same_effect")
@@ -339,4 +340,8 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
         return _spent(self.consecutive_same_effect_count, self.max_consecutive_same_effect)
 
     def _with(self, **changes: Any) -> "ContinuationState":
-        return msgspec.structs.replace(self, **changes)
+        # Half of all steps clear what is clear already: a copy and its checks would be a third of a long fold.
+        for name, value in changes.items():
+            if getattr(self, name) is not value:
+                return msgspec.structs.replace(self, **changes)
+        return self

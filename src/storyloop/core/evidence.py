@@ -25,7 +25,7 @@ class Reading(StrEnum):
 
     @property
     def is_green(self) -> bool:
-        return self in (Reading.GREEN, Reading.FLAKY)
+        return self is Reading.GREEN or self is Reading.FLAKY
 
 
 class Verdict(StrEnum):

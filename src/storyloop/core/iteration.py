@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from storyloop.core import errand as errands
 from storyloop.core.artifacts import CommitMessage, DevelopmentResult
 from storyloop.core.continuation import ContinuationState
+from storyloop.core.draft import Draft
 from storyloop.core.errand import Delivered, Errand, GivenUp
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
@@ -35,18 +36,12 @@ from storyloop.core.progress import (
     Work,
 )
 from storyloop.core.purpose import Checking, Demonstrating, Probing
-from storyloop.core.run_state import SNIPPET_CHARACTERS, RunState, phase_key
+from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
 from storyloop.core.steps import (
-    allowed,
-    amended,
     block_dependents,
     errand_of,
     expect,
-    found,
     fresh_continuation,
-    put,
-    spent,
-    stand,
     with_errand,
     work_of,
 )
@@ -57,24 +52,24 @@ _MOST_RED = 6  # commands whose output is carried to the next attempt,
 _TAIL_CHARACTERS = 4_000  # and how much of each
 
 
-def story_started(state: RunState, event: StoryStarted) -> RunState:
+def story_started(run: Draft, event: StoryStarted) -> None:
     """An iteration begins: record, errand, counters."""
-    progress, policy = state.going, state.effective_config()
-    standing = progress.stories.get(event.story)
-    expect(standing is not None and standing.state is StoryState.OPEN, state, event)
+    policy = run.policy()
+    standing = run.stories.get(event.story)
+    expect(standing is not None and standing.state is StoryState.OPEN, run, event)
     assert standing is not None
-    needed = progress.spec.story(event.story).depends_on
-    expect(all(progress.stories[name].state is StoryState.PASSED for name in needed), state, event)
-    expect(event.iteration == state.iteration + 1, state, event)
-    expect(progress.ledger.iterations_allowed > 0, state, event)
-    state = state.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
+    needed = run.spec.story(event.story).depends_on
+    expect(all(run.stories[name].state is StoryState.PASSED for name in needed), run, event)
+    expect(event.iteration == run.iteration + 1, run, event)
+    expect(run.ledger.iterations_allowed > 0, run, event)
+    run.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
     cs = fresh_continuation(policy).begin_cleanup()
     errand, cs = errands.begin(
         f"{event.story}/{event.iteration}/{Drain.STORY}",
         Drain.STORY,
         chain=policy.chain_of(Drain.STORY),
         cs=cs,
-        table=progress.cooling,
+        table=run.cooling,
         now=event.at,
     )
     work = Work(
@@ -84,100 +79,103 @@ def story_started(state: RunState, event: StoryStarted) -> RunState:
         tree=event.tree,
         errand=errand,
         cs=cs,
-        hint=progress.hints.get(event.story, ""),
+        hint=run.hints.get(event.story, ""),
     )
-    state = found(allowed(state, -1), *event.findings)
-    state = stand(state, event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=()))
-    return put(state, work)
+    run.allow(-1)
+    run.find(*event.findings)
+    run.stand(event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=()))
+    run.put(work)
 
 
-def handover_cleaned(state: RunState, event: HandoverCleaned) -> RunState:
+def handover_cleaned(run: Draft, event: HandoverCleaned) -> None:
     """The handover is gone: the iteration can begin, or is over."""
-    work = work_of(state, event.story, event)
-    expect(work.cs.context_cleanup_pending, state, event)
+    work = work_of(run, event.story, event)
+    expect(work.cs.context_cleanup_pending, run, event)
     cleaned = replace(work, cs=work.cs.context_cleaned())
     match work.stage:
         case Closing():
-            return amended(state, work={name: w for name, w in state.going.work.items() if name != event.story})
+            run.work = {name: w for name, w in run.work.items() if name != event.story}
         case Preparing():
-            return put(state, _prepared(state, cleaned))
+            run.put(_prepared(run, cleaned))
         case _:  # it was skipped before it had begun
-            return put(state, cleaned)
+            run.put(cleaned)
 
 
-def handover_written(state: RunState, event: HandoverWritten) -> RunState:
+def handover_written(run: Draft, event: HandoverWritten) -> None:
     """The next attempt can read what became of the last."""
-    work = work_of(state, event.story, event)
-    expect(isinstance(work.stage, Building) and work.cs.context_write_pending, state, event)
-    return put(state, replace(work, cs=work.cs.context_written()))
+    work = work_of(run, event.story, event)
+    expect(isinstance(work.stage, Building) and work.cs.context_write_pending, run, event)
+    run.put(replace(work, cs=work.cs.context_written()))
 
 
-def probed(state: RunState, event: CommandMeasured, probing: Probing) -> RunState:
+def probed(run: Draft, event: CommandMeasured, probing: Probing) -> None:
     """A criterion's command was tried on the untouched tree."""
-    work, criterion = work_of(state, probing.story, event), probing.criterion
-    expect(not work.cs.context_cleanup_pending and event.tree == work.tree, state, event)
-    owed = owed_probes(work, state.going.spec.story(work.story))
+    work, criterion = work_of(run, probing.story, event), probing.criterion
+    expect(not work.cs.context_cleanup_pending and event.tree == work.tree, run, event)
+    owed = owed_probes(work, run.spec.story(work.story))
     if not isinstance(work.stage, Preparing) or probing not in owed:
-        raise IllegalTransition(state.machine_state, event)
+        raise IllegalTransition(run.machine_state, event)
     green = reading_of(event.first, event.second).is_green
     tried = Preparing(probed=(*work.stage.probed, criterion))
     before = (*work.green_before, criterion) if green else work.green_before
-    return put(state, _prepared(state, replace(work, stage=tried, green_before=before)))
+    run.put(_prepared(run, replace(work, stage=tried, green_before=before)))
 
 
-def measured_anew(work: Work) -> Work:
+def measured_anew(run: Draft, work: Work) -> Work:
     """A round of commands that was broken off: what they made for each other, and the very tree, may be gone."""
     match work.stage:
         case Preparing():
             return replace(work, stage=Preparing(), green_before=())
         case Proving() as proving:
-            return replace(work, stage=replace(proving, measured=(), red=()))
+            owed = owed_measurements(work, proving.tree, run.spec.story(work.story), run.policy())
+            return replace(work, stage=replace(proving, owed=owed, measured=(), red=()))
         case _:
             return work
 
 
-def _prepared(state: RunState, work: Work) -> Work:
+def _prepared(run: Draft, work: Work) -> Work:
     """The agent's turn begins once the old handover is gone and every proof was tried."""
-    owed = owed_probes(work, state.going.spec.story(work.story))
+    owed = owed_probes(work, run.spec.story(work.story))
     return work if owed or work.cs.context_cleanup_pending else replace(work, stage=Building())
 
 
-def _turn_of(state: RunState, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
+def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
     """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
-    work = work_of(state, story, event)
-    expect(isinstance(work.stage, Building | Describing), state, event)
-    return work, *errand_of(state, work)
+    work = work_of(run, story, event)
+    expect(isinstance(work.stage, Building | Describing), run, event)
+    return work, *errand_of(work, run.continuation)
 
 
-def call_started(state: RunState, event: CallStarted) -> RunState:
+def call_started(run: Draft, event: CallStarted) -> None:
     """A process start is counted."""
-    work, errand, cs = _turn_of(state, event.story, event)
-    expect(isinstance(errand.stage, errands.Owed) and event.call == errand.calls + 1, state, event)
-    expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
-    expect(errands.mode_owed(cs) == event.mode and not cs.context_write_pending, state, event)
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Owed) and event.call == errand.calls + 1, run, event)
+    expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
+    expect(errands.mode_owed(cs) == event.mode and not cs.context_write_pending, run, event)
     errand, cs = errands.call_started(errand, cs, event.at)
-    state = amended(state, ledger=replace(state.going.ledger, calls=state.going.ledger.calls + 1))
-    return with_errand(state, replace(work, calls=work.calls + 1), errand, cs)
+    run.count(calls=run.ledger.calls + 1)
+    with_errand(run, replace(work, calls=work.calls + 1), errand, cs)
 
 
-def call_ended(state: RunState, event: CallEnded) -> RunState:
+def call_ended(run: Draft, event: CallEnded) -> None:
     """What a call came to, for its errand, the ledger and the story."""
-    work, errand, cs = _turn_of(state, event.story, event)
-    expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, state, event)
-    expect(errand.drain is event.drain and errand.ref == event.ref, state, event)
-    report, policy = event.report, state.effective_config()
-    state = state.capture_usage(phase_key(event.drain, event.story), report.usage)
-    state = spent(state, event.ref, Spending.of_call(report.usage, report.cost_usd))
-    state = found(state, *event.findings)
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, run, event)
+    expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
+    report, policy = event.report, run.policy()
+    run.capture_usage(phase_key(event.drain, event.story), report.usage)
+    run.spend(event.ref, Spending.of_call(report.usage, report.cost_usd))
+    run.find(*event.findings)
     errand, cs, table = errands.call_ended(
         errand,
         cs,
         report.outcome,
         session=report.session,
-        table=state.going.cooling,
+        table=run.cooling,
         limits=policy.limits,
         now=event.at,
     )
+    run.cooling = table
     chain = policy.chain_of(errand.drain)  # another one, if the run was resumed with it during the call
     errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
     usage = report.usage if work.usage is None else work.usage + report.usage if report.usage else work.usage
@@ -188,123 +186,122 @@ def call_ended(state: RunState, event: CallEnded) -> RunState:
         snippet=report.snippet[-SNIPPET_CHARACTERS:] or work.snippet,
         usage=usage,
     )
-    state = amended(state, cooling=table)
-    return _errand_moved(with_errand(state, work, errand, cs), event.story, event)
+    _errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
-def wait_ended(state: RunState, event: WaitEnded) -> RunState:
+def wait_ended(run: Draft, event: WaitEnded) -> None:
     """The errand goes on."""
-    work, errand, cs = _turn_of(state, event.story, event)
-    expect(isinstance(errand.stage, errands.Waiting), state, event)
-    ledger = replace(state.going.ledger, waited=state.going.ledger.waited + event.seconds)
-    state = amended(state, ledger=ledger)
-    errand, cs = errands.wait_ended(errand, cs, table=state.going.cooling, now=event.at)
-    return with_errand(state, work, errand, cs)
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Waiting), run, event)
+    run.count(waited=run.ledger.waited + event.seconds)
+    errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
+    with_errand(run, work, errand, cs)
 
 
-def _errand_moved(state: RunState, story: str, event: Event) -> RunState:
+def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     """What an errand's delivery or end means for its story."""
-    work = state.going.work[story]
-    errand, _ = errand_of(state, work)
+    errand, _ = errand_of(work, run.continuation)
     match errand.stage, work.stage:
         case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
-            return put(state, replace(work, stage=replace(landing, message=message)))
+            run.put(replace(work, stage=replace(landing, message=message)))
         case GivenUp(), Describing(landing=landing):
-            return put(state, replace(work, stage=landing))  # the message is then ours
+            run.put(replace(work, stage=landing))  # the message is then ours
         case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
-            proving = Proving(result=result, tree=work.pin.tree)
+            tree = work.pin.tree
+            owed = owed_measurements(work, tree, run.spec.story(work.story), run.policy())
+            proving = Proving(result=result, tree=tree, owed=owed)
             work = replace(work, stage=proving)
-            owed = owed_measurements(work, proving, state.going.spec.story(story), state.effective_config())
-            return put(state, work) if owed else _judged(put(state, work), story, event)
+            run.put(work)
+            if not owed:
+                _judged(run, work, proving, event)
         case GivenUp(reason=reason), Building():
-            return _given_up(state, work, reason, event)
+            _given_up(run, work, reason, event)
         case Delivered(), _:
-            raise IllegalTransition(state.machine_state, event)
+            raise IllegalTransition(run.machine_state, event)
         case _:
-            return state
+            pass
 
 
-def proof_measured(
-    state: RunState, event: CommandMeasured, purpose: Checking | Demonstrating, evidence: Evidence
-) -> RunState:
+def proof_measured(run: Draft, event: CommandMeasured, purpose: Checking | Demonstrating, evidence: Evidence) -> None:
     """One more command was run on the attempt's tree."""
-    work = work_of(state, purpose.story, event)
+    work = work_of(run, purpose.story, event)
     proving = work.stage
     if not isinstance(proving, Proving) or evidence.tree != proving.tree:
-        raise IllegalTransition(state.machine_state, event)
-    owed = owed_measurements(work, proving, state.going.spec.story(work.story), state.effective_config())
-    expect(purpose in owed, state, event)
+        raise IllegalTransition(run.machine_state, event)
+    expect(purpose in proving.owed, run, event)
+    owed = tuple(other for other in proving.owed if other != purpose)
     red = proving.red
     if not evidence.reading.is_green and len(red) < _MOST_RED:
         tail = (event.second or event.first).tail[-_TAIL_CHARACTERS:]
         red = (*red, Red(evidence, tail))
-    work = replace(work, stage=replace(proving, measured=(*proving.measured, evidence), red=red))
-    state = put(state, work)
-    return state if len(owed) > 1 else _judged(state, work.story, event)
+    proving = replace(proving, owed=owed, measured=(*proving.measured, evidence), red=red)
+    work = replace(work, stage=proving)
+    run.put(work)
+    if not owed:
+        _judged(run, work, proving, event)
 
 
-def _judged(state: RunState, story: str, event: Event) -> RunState:
+def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     """What the attempt came to; nothing is left to be measured."""
-    progress, policy = state.going, state.effective_config()
-    work = progress.work[story]
-    proving = work.stage
-    assert isinstance(proving, Proving)
-    judgement = judge(work, proving, inherited=progress.inherited, require=policy.require)
+    policy = run.policy()
+    judgement = judge(work, proving, inherited=run.inherited, require=policy.require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):
-        return _passing(state, work, proving, note=judgement.note, event=event)
+        _passing(run, work, proving, note=judgement.note, event=event)
+        return
     assert isinstance(judgement, GreenButPartial | Short)
     errand, cs = errands.work_failed(
-        work.errand, work.cs, judgement.shortfall, table=progress.cooling, limits=policy.limits, now=event.at
+        work.errand, work.cs, judgement.shortfall, table=run.cooling, limits=policy.limits, now=event.at
     )
     work = replace(work, errand=errand, cs=cs, stage=Building())
-    if not isinstance(errand.stage, GivenUp):
-        return put(state, work)
-    return _given_up(state, work, errand.stage.reason, event, evidence=proving.measured)
+    if isinstance(errand.stage, GivenUp):
+        _given_up(run, work, errand.stage.reason, event, evidence=proving.measured)
+    else:
+        run.put(work)
 
 
-def _passing(state: RunState, work: Work, proving: Proving, *, note: str, event: Event) -> RunState:
+def _passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
     landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
-    chain = state.effective_config().chain_of(Drain.COMMIT)
+    chain = run.policy().chain_of(Drain.COMMIT)
     if not chain or proving.tree == work.tree:
-        return put(state, replace(work, stage=landing))
-    errand, run_cs = errands.begin(
+        run.put(replace(work, stage=landing))
+        return
+    errand, run.continuation = errands.begin(
         f"{work.story}/{work.iteration}/{Drain.COMMIT}",
         Drain.COMMIT,
         chain=chain,
-        cs=state.going.continuation.reset(),
-        table=state.going.cooling,
+        cs=run.continuation.reset(),
+        table=run.cooling,
         now=event.at,
     )
-    return put(amended(state, continuation=run_cs), replace(work, stage=Describing(landing=landing, errand=errand)))
+    run.put(replace(work, stage=Describing(landing=landing, errand=errand)))
 
 
-def _given_up(
-    state: RunState, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()
-) -> RunState:
+def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()) -> None:
     """The attempts have ended: the story is left, unless all is green and only the agent wanted to do more."""
     if work.green is not None and work.pin is not None and work.pin.tree == work.green.tree:
         note = "passed when its attempts ended: all is green, but the agent still said partial"
-        return _passing(state, work, work.green, note=note, event=event)
-    commit = state.effective_config().limits.on_exhausted is OnExhausted.COMMIT
+        _passing(run, work, work.green, note=note, event=event)
+        return
+    commit = run.policy().limits.on_exhausted is OnExhausted.COMMIT
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
-    return put(state, replace(work, stage=leaving))
+    run.put(replace(work, stage=leaving))
 
 
-def landed(state: RunState, event: StoryLanded) -> RunState:
+def landed(run: Draft, event: StoryLanded) -> None:
     """The story passed."""
-    work = work_of(state, event.story, event)
+    work = work_of(run, event.story, event)
     landing = work.stage
     if not isinstance(landing, Landing):
-        raise IllegalTransition(state.machine_state, event)
+        raise IllegalTransition(run.machine_state, event)
     changed = landing.tree != work.tree
-    expect(changed == (event.commit is not None), state, event)
-    expect(event.tip_tree == (landing.tree if changed else state.going.tip_tree), state, event)
+    expect(changed == (event.commit is not None), run, event)
+    expect(event.tip_tree == (landing.tree if changed else run.tip_tree), run, event)
     noted = landing.result.knowledge
-    state = state.capture_story_knowledge(event.story, noted, event.commit, event.changes, line_counts=event.lines)
-    state = state.set_work_summary(landing.result.summary, work.iteration)
-    state = _closed(state, work, IterationStatus.SUCCESS, event)
-    standing = state.going.stories[event.story]
+    run.capture_story_knowledge(event.story, noted, event.commit, event.changes, line_counts=event.lines)
+    run.set_work_summary(landing.result.summary, work.iteration)
+    _closed(run, work, IterationStatus.SUCCESS, event)
+    standing = run.stories[event.story]
     settled = replace(
         standing,
         state=StoryState.PASSED,
@@ -317,21 +314,22 @@ def landed(state: RunState, event: StoryLanded) -> RunState:
         unproven_commit=False,
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
-    inherited = tuple(check for check in state.going.inherited if check not in green)
-    state = amended(state, tip=event.tip, tip_tree=event.tip_tree, inherited=inherited)
-    return stand(state, event.story, settled)
+    run.inherited = tuple(check for check in run.inherited if check not in green)
+    run.tip, run.tip_tree = event.tip, event.tip_tree
+    run.stand(event.story, settled)
 
 
-def left(state: RunState, event: StoryLeft) -> RunState:
+def left(run: Draft, event: StoryLeft) -> None:
     """The story was given up or skipped; its work is kept."""
-    work = work_of(state, event.story, event)
+    work = work_of(run, event.story, event)
     leaving = work.stage
     if not isinstance(leaving, Leaving):
-        raise IllegalTransition(state.machine_state, event)
-    expect(leaving.commit_unproven or event.commit is None, state, event)
-    expect(event.commit is not None or event.tip == state.going.tip, state, event)
-    state = replace(_closed(state, work, IterationStatus.FAILED, event), pre_story_commit=None)
-    standing = state.going.stories[event.story]
+        raise IllegalTransition(run.machine_state, event)
+    expect(leaving.commit_unproven or event.commit is None, run, event)
+    expect(event.commit is not None or event.tip == run.tip, run, event)
+    _closed(run, work, IterationStatus.FAILED, event)
+    run.pre_story_commit = None
+    standing = run.stories[event.story]
     settled = replace(
         standing,
         state=leaving.state,
@@ -344,8 +342,9 @@ def left(state: RunState, event: StoryLeft) -> RunState:
         calls=standing.calls + work.calls,
         unproven_commit=event.commit is not None,
     )
-    state = amended(state, tip=event.tip, tip_tree=event.tip_tree)
-    return block_dependents(stand(state, event.story, settled), event.story)
+    run.tip, run.tip_tree = event.tip, event.tip_tree
+    run.stand(event.story, settled)
+    block_dependents(run, event.story)
 
 
 def _attempts_made(work: Work) -> int:
@@ -356,8 +355,8 @@ def _attempts_made(work: Work) -> int:
     return cs.continuation_attempt + (not cs.continue_pending and not cs.continuations_exhausted())
 
 
-def _closed(state: RunState, work: Work, status: IterationStatus, event: Event) -> RunState:
+def _closed(run: Draft, work: Work, status: IterationStatus, event: Event) -> None:
     """The iteration's record is closed and the story leaves building: its counters go, its handover is due to go."""
-    state = state.set_iteration_usage(work.usage, work.iteration)
-    state = state.finish_iteration(status, work.snippet, event.at, work.iteration)
-    return put(state, replace(work, stage=Closing(), cs=work.cs.reset().begin_cleanup()))
+    run.set_iteration_usage(work.usage, work.iteration)
+    run.finish_iteration(status, work.snippet, event.at, work.iteration)
+    run.put(replace(work, stage=Closing(), cs=work.cs.reset().begin_cleanup()))

@@ -1,6 +1,6 @@
 """The rules of "When does a story pass?", as pure functions over what was measured.
 
-`owed_measurements` says which commands an attempt's tree is still owed; `judge` says what the attempt came to once
+`owed_measurements` says which commands an attempt's tree is owed; `judge` says what the attempt came to once
 all of them are in. The agent's own word can fail an attempt, it can never pass one.
 """
 
@@ -47,26 +47,16 @@ def owed_probes(work: Work, story: Story) -> list[Probing]:
     ]
 
 
-def owed_measurements(work: Work, proving: Proving, story: Story, policy: Policy) -> list[Checking | Demonstrating]:
-    """What is still to be run on the attempt's tree, in order: the checks, then the criteria's own commands."""
+def owed_measurements(work: Work, tree: str, story: Story, policy: Policy) -> tuple[Checking | Demonstrating, ...]:
+    """What is to be run on the tree that an attempt left, in order: the checks, then the criteria's own commands."""
     proofs = [number for number, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
-    if proving.tree == work.tree and not proofs:
-        return []  # an unchanged tree without proofs cannot pass, whatever the checks say
+    if tree == work.tree and not proofs:
+        return ()  # an unchanged tree without proofs cannot pass, whatever the checks say
     attempt = work.cs.continuation_attempt
-    checks = {evidence.check for evidence in proving.measured}
-    criteria = {evidence.criterion for evidence in proving.measured}
-    return [
-        *(
-            Checking(story=story.id, iteration=work.iteration, attempt=attempt, check=name)
-            for name in policy.checks
-            if name not in checks
-        ),
-        *(
-            Demonstrating(story=story.id, iteration=work.iteration, attempt=attempt, criterion=number)
-            for number in proofs
-            if number not in criteria
-        ),
-    ]
+    return (
+        *(Checking(story.id, work.iteration, attempt, name) for name in policy.checks),
+        *(Demonstrating(story.id, work.iteration, attempt, number) for number in proofs),
+    )
 
 
 def gating_failures(measured: tuple[Evidence, ...], inherited: tuple[str, ...]) -> tuple[Evidence, ...]:

@@ -7,7 +7,7 @@ is kept and marked; what an agent merely repeats from its prompt is not recorded
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property, partial
+from functools import partial
 from operator import itemgetter
 
 import msgspec
@@ -52,7 +52,7 @@ class StoryChanges(msgspec.Struct, frozen=True, kw_only=True):
     commit_hash: str | None = None
 
 
-class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known so far, and the commit that the run began from."""
 
     files: Mapping[str, FileInfo] = {}
@@ -60,17 +60,6 @@ class ProjectKnowledge(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     patterns: tuple[Pattern, ...] = ()
     story_changes: tuple[StoryChanges, ...] = ()
     baseline_commit: str | None = None
-
-    @cached_property
-    def standing_decisions(self) -> dict[str, int]:
-        """Where the decision that stands on each topic is; not part of the JSON."""
-        standing = enumerate(self.decisions)
-        return {_same(decision.topic): place for place, decision in standing if decision.superseded_by is None}
-
-    @cached_property
-    def known_patterns(self) -> frozenset[str]:
-        """The patterns' descriptions in the form in which they are compared; not part of the JSON."""
-        return frozenset(_same(pattern.description) for pattern in self.patterns)
 
 
 class NotedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +93,88 @@ class NotedKnowledge(msgspec.Struct, frozen=True, kw_only=True):
     patterns: tuple[NotedPattern, ...] = ()
 
 
+class Learning:
+    """Knowledge that grows in place while facts are folded. Not frozen; what it came to is a `ProjectKnowledge`."""
+
+    def __init__(self, known: ProjectKnowledge) -> None:
+        self.baseline_commit = known.baseline_commit
+        self._files = dict(known.files)
+        self._decisions = list(known.decisions)
+        self._patterns = list(known.patterns)
+        self._story_changes = list(known.story_changes)
+        # Where the decision that stands on each topic is, and the patterns, in the form in which they are compared.
+        standing = enumerate(known.decisions)
+        self._standing = {_same(decision.topic): at for at, decision in standing if decision.superseded_by is None}
+        self._known_patterns = {_same(pattern.description) for pattern in known.patterns}
+
+    def known(self) -> ProjectKnowledge:
+        """What is known by now."""
+        return ProjectKnowledge(
+            files=dict(self._files),
+            decisions=tuple(self._decisions),
+            patterns=tuple(self._patterns),
+            story_changes=tuple(self._story_changes),
+            baseline_commit=self.baseline_commit,
+        )
+
+    def merge(
+        self,
+        story_id: str,
+        changes: StoryChanges | None,
+        noted: NotedKnowledge | None,
+        *,
+        commit_hash: str | None = None,
+        line_counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Add what one landed story changed and noted: see `merge_story`."""
+        record = changes or StoryChanges(story_id=story_id)
+        record = msgspec.structs.replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
+        self._story_changes.append(record)
+        counts = line_counts or {}
+        for path in record.files_deleted:
+            self._files.pop(path, None)
+        for path in (*record.files_created, *record.files_modified):
+            known = self._files.get(path, FileInfo())
+            self._files[path] = msgspec.structs.replace(
+                known, touched_by=_joined(known.touched_by, (story_id,)), line_count=counts.get(path)
+            )
+        for note in noted.files if noted else ():
+            path = note.path.removeprefix("./")
+            if path in record.files_deleted:
+                continue
+            known = self._files.get(path, FileInfo())
+            self._files[path] = msgspec.structs.replace(
+                known,
+                purpose=note.purpose or known.purpose,
+                key_symbols=_joined(known.key_symbols, note.symbols),
+                touched_by=_joined(known.touched_by, (story_id,)) if changes is None else known.touched_by,
+            )
+        for decision in noted.decisions if noted else ():
+            self._decide(story_id, decision)
+        for pattern in noted.patterns if noted else ():
+            self._follow(story_id, pattern)
+
+    def _decide(self, story_id: str, note: NotedDecision) -> None:
+        topic = _same(note.topic)
+        older = self._standing.get(topic)
+        if older is not None:
+            if _same(self._decisions[older].choice) == _same(note.choice):
+                return
+            self._decisions[older] = msgspec.structs.replace(self._decisions[older], superseded_by=story_id)
+        self._standing[topic] = len(self._decisions)
+        self._decisions.append(
+            Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale)
+        )
+
+    def _follow(self, story_id: str, note: NotedPattern) -> None:
+        form = _same(note.description)
+        if form not in self._known_patterns:
+            self._known_patterns.add(form)
+            self._patterns.append(
+                Pattern(story_id=story_id, description=note.description, example_file=note.example_file)
+            )
+
+
 def merge_story(
     knowledge: ProjectKnowledge,
     story_id: str,
@@ -117,41 +188,9 @@ def merge_story(
 
     `line_counts` comes with the diff: the lines that a created or modified text file has now, by path.
     """
-    record = changes or StoryChanges(story_id=story_id)
-    record = msgspec.structs.replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
-    noted = noted or NotedKnowledge()
-    counts = line_counts or {}
-    files = dict(knowledge.files)
-    for path in record.files_deleted:
-        files.pop(path, None)
-    for path in (*record.files_created, *record.files_modified):
-        known = files.get(path, FileInfo())
-        files[path] = msgspec.structs.replace(
-            known, touched_by=_joined(known.touched_by, (story_id,)), line_count=counts.get(path)
-        )
-    for note in noted.files:
-        path = note.path.removeprefix("./")
-        if path in record.files_deleted:
-            continue
-        known = files.get(path, FileInfo())
-        files[path] = msgspec.structs.replace(
-            known,
-            purpose=note.purpose or known.purpose,
-            key_symbols=_joined(known.key_symbols, note.symbols),
-            touched_by=_joined(known.touched_by, (story_id,)) if changes is None else known.touched_by,
-        )
-    decisions, standing = _with_decisions(knowledge, story_id, noted.decisions)
-    patterns, known_patterns = _with_patterns(knowledge, story_id, noted.patterns)
-    merged = msgspec.structs.replace(
-        knowledge,
-        files=files,
-        decisions=decisions,
-        patterns=patterns,
-        story_changes=(*knowledge.story_changes, record),
-    )
-    # What the older value had worked out is handed on: else a long run would work it out anew with each story.
-    vars(merged).update(standing_decisions=standing, known_patterns=known_patterns)
-    return merged
+    learning = Learning(knowledge)
+    learning.merge(story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts)
+    return learning.known()
 
 
 def _joined(known: tuple[str, ...], more: Iterable[str]) -> tuple[str, ...]:
@@ -161,38 +200,6 @@ def _joined(known: tuple[str, ...], more: Iterable[str]) -> tuple[str, ...]:
 def _same(text: str) -> str:
     """The form in which two texts of an agent are compared."""
     return " ".join(text.split()).casefold()
-
-
-def _with_decisions(
-    knowledge: ProjectKnowledge, story_id: str, noted: tuple[NotedDecision, ...]
-) -> tuple[tuple[Decision, ...], dict[str, int]]:
-    """The decisions, and where the one that stands on each topic is."""
-    if not noted:
-        return knowledge.decisions, knowledge.standing_decisions
-    kept, standing = list(knowledge.decisions), dict(knowledge.standing_decisions)
-    for note in noted:
-        older = standing.get(_same(note.topic))
-        if older is not None:
-            if _same(kept[older].choice) == _same(note.choice):
-                continue
-            kept[older] = msgspec.structs.replace(kept[older], superseded_by=story_id)
-        standing[_same(note.topic)] = len(kept)
-        kept.append(Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale))
-    return tuple(kept), standing
-
-
-def _with_patterns(
-    knowledge: ProjectKnowledge, story_id: str, noted: tuple[NotedPattern, ...]
-) -> tuple[tuple[Pattern, ...], frozenset[str]]:
-    """The patterns, and the forms of their descriptions that are known."""
-    new: dict[str, Pattern] = {}
-    for note in noted:
-        form = _same(note.description)
-        if form not in knowledge.known_patterns and form not in new:
-            new[form] = Pattern(story_id=story_id, description=note.description, example_file=note.example_file)
-    if not new:
-        return knowledge.patterns, knowledge.known_patterns
-    return (*knowledge.patterns, *new.values()), knowledge.known_patterns | new.keys()
 
 
 # --- rendering for a prompt -------------------------------------------------------------------------------

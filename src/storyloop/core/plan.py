@@ -23,7 +23,7 @@ from storyloop.core.effects import (
 )
 from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Mode, Owed, Stranded, Waiting, Why, mode_owed
 from storyloop.core.errors import ProgrammerError
-from storyloop.core.judge import owed_measurements, owed_probes
+from storyloop.core.judge import owed_probes
 from storyloop.core.policy import Command, Policy
 from storyloop.core.progress import (
     Building,
@@ -106,7 +106,7 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
         case Describing(errand=errand):
             return _errand(state, work, errand, attempt=0)
         case Proving() as proving:
-            purpose = owed_measurements(work, proving, progress.spec.story(work.story), policy)[0]
+            purpose = proving.owed[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=proving.tree),)
         case Landing():
             return (LandStory(key=f"{prefix}/land", story=work.story),)

@@ -16,6 +16,7 @@ from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence
 from storyloop.core.facts import Finding, Pin
+from storyloop.core.purpose import Checking, Demonstrating
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Spending, Usage
 
@@ -69,6 +70,7 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
 
     result: DevelopmentResult
     tree: str
+    owed: tuple[Checking | Demonstrating, ...]  # what is still to be run on this tree, in order
     measured: tuple[Evidence, ...] = ()
     red: tuple["Red", ...] = ()
 

@@ -10,6 +10,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
+from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
     CallEnded,
@@ -47,7 +48,6 @@ from storyloop.core.iteration import (
     story_started,
     wait_ended,
 )
-from storyloop.core.policy import Policy
 from storyloop.core.progress import (
     Building,
     Closing,
@@ -66,16 +66,11 @@ from storyloop.core.progress import (
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
-    allowed,
-    amended,
     block_dependents,
     can_be_left,
     errand_of,
     expect,
-    found,
     fresh_continuation,
-    put,
-    stand,
     with_errand,
 )
 from storyloop.core.words import MachineState, RunStatus
@@ -83,9 +78,16 @@ from storyloop.core.words import MachineState, RunStatus
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
     """The state after these events."""
-    for event in events:
-        state = reduce(state, event)
-    return state
+    told = iter(events)
+    if state is None:
+        opened = next(told, None)
+        if opened is None:
+            return None
+        state = reduce(None, opened)
+    draft = Draft(state)
+    for event in told:
+        _take(draft, event)
+    return draft.state()
 
 
 def reduce(state: RunState | None, event: Event) -> RunState:
@@ -94,10 +96,19 @@ def reduce(state: RunState | None, event: Event) -> RunState:
         if not isinstance(event, RunOpened):
             raise IllegalTransition("no run", event)
         return _opened(event)
-    if isinstance(event, RunOpened):
-        raise IllegalTransition(state.machine_state, event)
-    state = _reduced(_clocked(state, event), event)
-    return state.transition_to(_machine_state(state), event.at)
+    draft = Draft(state)
+    _take(draft, event)
+    return draft.state()
+
+
+def _take(run: Draft, event: Event) -> None:
+    """Fold one fact into the draft."""
+    if run.status is RunStatus.RUNNING and event.at > run.last_at and not isinstance(event, RunResumed):
+        run.active += (event.at - run.last_at).total_seconds()
+    run.last_at = event.at
+    _fold(run, event)
+    if run.status is RunStatus.RUNNING:  # one that is not keeps its last
+        run.transition_to(_machine_state(run), event.at)
 
 
 def _opened(event: RunOpened) -> RunState:
@@ -133,66 +144,62 @@ def _opened(event: RunOpened) -> RunState:
     return replace(opened, spec_md_path=event.spec_md_path, progress=progress)
 
 
-def _clocked(state: RunState, event: Event) -> RunState:
-    progress = state.going
-    ledger = progress.ledger
-    if state.status is RunStatus.RUNNING and not isinstance(event, RunResumed):
-        passed = (event.at - progress.last_at).total_seconds()
-        ledger = replace(ledger, active=ledger.active + max(0.0, passed))
-    return replace(state, progress=replace(progress, last_at=event.at, ledger=ledger))
-
-
 # What humans do, they do to runs that are not running as well.
 _AT_ANY_TIME = StorySkipped | StoryReopened | RequestRefused | RunResumed
 
 
-def _reduced(state: RunState, event: Event) -> RunState:
-    expect(state.status is RunStatus.RUNNING or isinstance(event, _AT_ANY_TIME), state, event)
+def _fold(run: Draft, event: Event) -> None:
+    if run.status is not RunStatus.RUNNING:
+        expect(isinstance(event, _AT_ANY_TIME), run, event)
     match event:
-        case RunOpened():
-            raise IllegalTransition(state.machine_state, event)
-        case WorktreeOpened():
-            expect(not state.going.opening.worktree_opened, state, event)
-            opening = replace(state.going.opening, worktree_opened=True)
-            state = found(state, *(Finding("worktree", warning) for warning in event.warnings))
-            return amended(state, opening=opening, tip=event.tip, tip_tree=event.tip_tree)
         case CommandMeasured():
-            return _measured(state, event)
-        case StoryStarted():
-            expect(not _is_opening(state.going, state.effective_config()), state, event)
-            return story_started(state, event)
-        case HandoverCleaned():
-            return handover_cleaned(state, event)
-        case HandoverWritten():
-            return handover_written(state, event)
+            _measured(run, event)
         case CallStarted():
-            return call_started(state, event)
+            call_started(run, event)
         case CallEnded():
-            return call_ended(state, event)
-        case WaitEnded():
-            return wait_ended(state, event)
+            call_ended(run, event)
+        case HandoverCleaned():
+            handover_cleaned(run, event)
+        case HandoverWritten():
+            handover_written(run, event)
+        case StoryStarted():
+            expect(not _is_opening(run), run, event)
+            story_started(run, event)
         case StoryLanded():
-            return landed(state, event)
+            landed(run, event)
         case StoryLeft():
-            return left(state, event)
+            left(run, event)
+        case WaitEnded():
+            wait_ended(run, event)
+        case WorktreeOpened():
+            expect(not run.opening.worktree_opened, run, event)
+            run.opening = replace(run.opening, worktree_opened=True)
+            run.find(*(Finding("worktree", warning) for warning in event.warnings))
+            run.tip, run.tip_tree = event.tip, event.tip_tree
         case StorySkipped():
-            return _skipped(_inbox_seen(state, event.number), event)
+            _inbox_seen(run, event.number)
+            _skipped(run, event)
         case StoryReopened():
-            return _reopened(_inbox_seen(state, event.number), event)
+            _inbox_seen(run, event.number)
+            _reopened(run, event)
         case RequestRefused(number=number):
-            return _inbox_seen(state, number)
+            _inbox_seen(run, number)
         case RunInterrupted(number=number):
-            state = state if number is None else _inbox_seen(state, number)
-            return replace(state, status=RunStatus.INTERRUPTED)
+            if number is not None:
+                _inbox_seen(run, number)
+            run.status = RunStatus.INTERRUPTED
         case RunParked(what=what, reason=reason):
-            return amended(state, parked=Parked(what, reason)).transition_to(MachineState.PARKED, event.at)
+            run.parked = Parked(what, reason)
+            run.transition_to(MachineState.PARKED, event.at)
         case RunResumed():
-            return _resumed(state, event)
+            _resumed(run, event)
         case RunFinished(shipped=shipped):
-            standings = {standing.state for standing in state.going.stories.values()}
-            expect(not state.going.work and StoryState.OPEN not in standings, state, event)
-            expect(shipped == (standings <= {StoryState.PASSED}), state, event)
-            return state.transition_to(MachineState.COMPLETED if shipped else MachineState.FAILED, event.at)
+            standings = {standing.state for standing in run.stories.values()}
+            expect(not run.work and StoryState.OPEN not in standings, run, event)
+            expect(shipped == (standings <= {StoryState.PASSED}), run, event)
+            run.transition_to(MachineState.COMPLETED if shipped else MachineState.FAILED, event.at)
+        case RunOpened():
+            raise IllegalTransition(run.machine_state, event)
         case _:
             assert_never(event)
 
@@ -200,34 +207,34 @@ def _reduced(state: RunState, event: Event) -> RunState:
 # --- opening ------------------------------------------------------------------------------------------
 
 
-def _measured(state: RunState, event: CommandMeasured) -> RunState:
-    progress, policy = state.going, state.effective_config()
-    opening = progress.opening
-    state = found(state, *event.findings)
+def _measured(run: Draft, event: CommandMeasured) -> None:
+    policy, opening = run.policy(), run.opening
+    if event.findings:
+        run.find(*event.findings)
     match event.purpose:
+        case Checking(check=check) as checking:
+            proof_measured(run, event, checking, _evidence(event, check=check))
+        case Demonstrating(criterion=criterion) as demonstrating:
+            proof_measured(run, event, demonstrating, _evidence(event, criterion=criterion))
+        case Probing() as probing:
+            probed(run, event, probing)
         case SettingUp(number=number):
-            expect(opening.worktree_opened, state, event)
-            expect(number == opening.setup_done < len(policy.worktree.setup), state, event)
+            expect(opening.worktree_opened, run, event)
+            expect(number == opening.setup_done < len(policy.worktree.setup), run, event)
             if not reading_of(event.first, event.second).is_green:
                 why = event.first.reason or f"exit status {event.first.exit_status}"
                 reason = f"the worktree's set-up command `{event.command}` failed: {why}"
-                return amended(state, failure=reason).transition_to(MachineState.FAILED, event.at)
-            return amended(state, opening=replace(opening, setup_done=number + 1))
+                run.failure = reason
+                run.transition_to(MachineState.FAILED, event.at)
+            else:
+                run.opening = replace(opening, setup_done=number + 1)
         case Baselining(check=check):
-            expect(opening.worktree_opened and opening.setup_done == len(policy.worktree.setup), state, event)
-            expect(check in policy.checks and check not in {e.check for e in opening.baseline}, state, event)
+            expect(opening.worktree_opened and opening.setup_done == len(policy.worktree.setup), run, event)
+            expect(check in policy.checks and check not in {e.check for e in opening.baseline}, run, event)
             evidence = _evidence(event, check=check)
-            opening = replace(opening, baseline=(*opening.baseline, evidence))
-            red = not evidence.reading.is_green
-            return amended(
-                state, opening=opening, inherited=(*progress.inherited, check) if red else progress.inherited
-            )
-        case Probing() as probing:
-            return probed(state, event, probing)
-        case Checking(check=check) as checking:
-            return proof_measured(state, event, checking, _evidence(event, check=check))
-        case Demonstrating(criterion=criterion) as demonstrating:
-            return proof_measured(state, event, demonstrating, _evidence(event, criterion=criterion))
+            run.opening = replace(opening, baseline=(*opening.baseline, evidence))
+            if not evidence.reading.is_green:
+                run.inherited = (*run.inherited, check)
         case _:
             assert_never(event.purpose)
 
@@ -252,104 +259,105 @@ def _evidence(event: CommandMeasured, *, check: str | None = None, criterion: in
 # --- what humans ask ----------------------------------------------------------------------------------
 
 
-def _skipped(state: RunState, event: StorySkipped) -> RunState:
-    standing = state.going.stories.get(event.story)
+def _skipped(run: Draft, event: StorySkipped) -> None:
+    standing = run.stories.get(event.story)
     open_or_blocked = (StoryState.OPEN, StoryState.BLOCKED, StoryState.BUILDING)
-    expect(standing is not None and standing.state in open_or_blocked, state, event)
+    expect(standing is not None and standing.state in open_or_blocked, run, event)
     assert standing is not None
     reason = "skipped by a human"
-    work = state.going.work.get(event.story)
+    work = run.work.get(event.story)
     if work is not None:
-        expect(can_be_left(work), state, event)
-        leaving = Leaving(state=StoryState.SKIPPED, reason=reason, at=event.at)
-        return put(state, replace(work, stage=leaving))
-    settled = replace(standing, state=StoryState.SKIPPED, reason=reason, blocked_by=None)
+        expect(can_be_left(work), run, event)
+        run.put(replace(work, stage=Leaving(state=StoryState.SKIPPED, reason=reason, at=event.at)))
+        return
     if standing.state is StoryState.OPEN:
-        state = allowed(state, -1)
-    return block_dependents(stand(state, event.story, settled), event.story)
+        run.allow(-1)
+    run.stand(event.story, replace(standing, state=StoryState.SKIPPED, reason=reason, blocked_by=None))
+    block_dependents(run, event.story)
 
 
-def _reopened(state: RunState, event: StoryReopened) -> RunState:
-    progress = state.going
-    standing = progress.stories.get(event.story)
+def _reopened(run: Draft, event: StoryReopened) -> None:
+    standing = run.stories.get(event.story)
     ended = (StoryState.BLOCKED, StoryState.SKIPPED)
-    expect(standing is not None and standing.state in ended, state, event)
-    expect(event.story not in progress.work, state, event)  # it is still being left
-    stories = dict(progress.stories)
-    reopened = {event.story} | {name for name, s in stories.items() if s.blocked_by == event.story}
+    expect(standing is not None and standing.state in ended, run, event)
+    expect(event.story not in run.work, run, event)  # it is still being left
+    reopened = {event.story} | {name for name, s in run.stories.items() if s.blocked_by == event.story}
     for name in reopened:
-        stories[name] = replace(stories[name], state=StoryState.OPEN, reason="", blocked_by=None)
-    state = amended(state, stories=stories, hints=progress.hints | {event.story: event.hint})
-    state = allowed(state, len(reopened))
+        run.stand(name, replace(run.stories[name], state=StoryState.OPEN, reason="", blocked_by=None))
+    run.hints = run.hints | {event.story: event.hint}
+    run.allow(len(reopened))
     # Others may still be in the way; then it goes back to blocked, naming the first of them.
-    for name, other in stories.items():
-        if other.state in ended and other.blocked_by is None:
-            state = block_dependents(state, name)
-    return state
+    culprits = [name for name, s in run.stories.items() if s.state in ended and s.blocked_by is None]
+    for name in culprits:
+        block_dependents(run, name)
 
 
-def _resumed(state: RunState, event: RunResumed) -> RunState:
-    progress = state.going
-    unfinished = any(s.state is StoryState.OPEN for s in progress.stories.values()) or bool(progress.work)
-    failed_early = state.status is RunStatus.FAILED and bool(progress.failure)
-    expect(state.status is not RunStatus.COMPLETED, state, event)
-    expect(state.status is not RunStatus.FAILED or unfinished or failed_early, state, event)
-    policy = state.effective_config() if event.policy is None else event.policy
-    cooling = {name: c for name, c in progress.cooling.items() if c.until is not None}
+def _resumed(run: Draft, event: RunResumed) -> None:
+    unfinished = any(s.state is StoryState.OPEN for s in run.stories.values()) or bool(run.work)
+    failed_early = run.status is RunStatus.FAILED and bool(run.failure)
+    expect(run.status is not RunStatus.COMPLETED, run, event)
+    expect(run.status is not RunStatus.FAILED or unfinished or failed_early, run, event)
+    stands, died = run.status in (RunStatus.FAILED, RunStatus.PARKED), run.status is RunStatus.RUNNING
+    if event.policy is not None:
+        run.config, run.set_up = event.policy, False
+    policy = run.policy()
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
-    restart = MachineState.INITIALIZING if _is_opening(progress, policy) else MachineState.PICKING_STORY
-    stands, died = state.status in (RunStatus.FAILED, RunStatus.PARKED), state.status is RunStatus.RUNNING
-    left = state.transition_to(restart, event.at) if stands else state
-    state = replace(left, status=RunStatus.RUNNING, config=policy)
-    state = amended(state, parked=None, failure="", cooling=cooling, resumes=progress.resumes + 1)
-    if len(progress.opening.baseline) < len(policy.checks):
-        state = amended(state, opening=replace(progress.opening, baseline=()), inherited=())
-    for work in map(measured_anew, state.going.work.values()):
-        errand, cs = errand_of(state, work)
+    if stands:
+        run.transition_to(MachineState.INITIALIZING if _is_opening(run) else MachineState.PICKING_STORY, event.at)
+    run.status = RunStatus.RUNNING
+    run.parked, run.failure, run.resumes = None, "", run.resumes + 1
+    run.cooling = {name: cooling for name, cooling in run.cooling.items() if cooling.until is not None}
+    if len(run.opening.baseline) < len(policy.checks):
+        run.opening, run.inherited, run.set_up = replace(run.opening, baseline=()), (), False
+    for standing in run.work.values():
+        work = measured_anew(run, standing)
+        errand, cs = errand_of(work, run.continuation)
         chain = policy.chain_of(errand.drain)
         if chain and chain != errand.chain:
-            errand, cs = errands.rechained(errand, cs, chain=chain, table=cooling, now=event.at)
+            errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):
-            errand, cs = errands.wait_ended(errand, cs, table=cooling, now=event.at)
+            errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
         elif isinstance(errand.stage, errands.Waiting) and not died:
             # Nobody has waited since the run was parked or stopped; how long the dead had waited nobody knows.
             waiting = replace(errand.stage, since=min(event.at, errand.stage.until))
             errand = replace(errand, stage=waiting)
-        state = with_errand(state, work, errand, cs)
-    return state
+        with_errand(run, work, errand, cs)
 
 
 # --- what the run is doing ------------------------------------------------------------------------------
 
 
-def _machine_state(state: RunState) -> MachineState:
-    """What a running run is doing, derived from the rest of the state; one that is not running keeps its last."""
-    if state.status is not RunStatus.RUNNING:
-        return state.machine_state
-    progress = state.going
-    if _is_opening(progress, state.effective_config()):
+def _machine_state(run: Draft) -> MachineState:
+    """What a running run is doing, derived from the rest of the state."""
+    if not run.set_up and _is_opening(run):
         return MachineState.INITIALIZING
-    for work in progress.work.values():
-        return MachineState.WAITING if waiting_of(work) else _DOING[type(work.stage)]
+    for work in run.work.values():
+        return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _ASKING[type(work.stage)])
     return MachineState.PICKING_STORY
 
 
-def _is_opening(progress: Progress, policy: Policy) -> bool:
-    opening = progress.opening
-    set_up = opening.worktree_opened and opening.setup_done >= len(policy.worktree.setup)
-    return not set_up or len(opening.baseline) < len(policy.checks)
+def _is_opening(run: Draft) -> bool:
+    if not run.set_up:
+        opening, policy = run.opening, run.policy()
+        prepared = opening.worktree_opened and opening.setup_done >= len(policy.worktree.setup)
+        run.set_up = prepared and len(opening.baseline) >= len(policy.checks)
+    return not run.set_up
 
 
 _DOING: dict[type, MachineState] = {
     Preparing: MachineState.RUNNING_AGENT,
-    Building: MachineState.RUNNING_AGENT,
     Proving: MachineState.PROVING,
-    Describing: MachineState.COMMITTING,
     Landing: MachineState.LANDING,
     Leaving: MachineState.LANDING,
     Closing: MachineState.PICKING_STORY,
 }
 
 
-def _inbox_seen(state: RunState, number: int) -> RunState:
-    return amended(state, inbox_seen=max(state.going.inbox_seen, number))
+_ASKING: dict[type, MachineState] = {
+    Building: MachineState.RUNNING_AGENT,
+    Describing: MachineState.COMMITTING,
+}
+
+
+def _inbox_seen(run: Draft, number: int) -> None:
+    run.inbox_seen = max(run.inbox_seen, number)

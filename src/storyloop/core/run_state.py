@@ -9,14 +9,14 @@ an iteration record take its number.
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
 
 import msgspec
 
 from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, require_counts
 from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, StoryChanges, merge_story
 from storyloop.core.policy import Drain, Policy
-from storyloop.core.progress import Progress
+from storyloop.core.progress import Progress, Work
 from storyloop.core.usage import Usage, add_known
 from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
@@ -120,6 +120,15 @@ def _whole_seconds(start: datetime, end: datetime) -> int:
     return max(0, int((end - start).total_seconds()))
 
 
+class Learnt(NamedTuple):
+    """What a landed story taught: its diff, its agent's word, its commit, and the files' lengths."""
+
+    changes: StoryChanges | None
+    noted: NotedKnowledge | None
+    commit_hash: str | None
+    line_counts: Mapping[str, int] | None
+
+
 class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One pass over one story with all its attempts; `usage` is the sum of its calls."""
 
@@ -143,7 +152,141 @@ class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class RunState(msgspec.Struct, frozen=True, kw_only=True):
+class RunSteps:
+    """The steps of the reference, for a value that answers each with a new one (`RunState`) or changes in place.
+
+    They are written once, over the primitives at the end.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        run_id: str
+        machine_state: MachineState
+        iteration: int
+        total_usage: Usage | None
+        # A tuple or a list of records, a mapping of usages, knowledge or what it grows in:
+        iterations: Any
+        phase_usage: Any
+        knowledge: Any
+
+    def transition_to(self, state: MachineState, now: datetime) -> Self:
+        """Move to a state that the table allows; to stay is no move. Raises `IllegalTransition`."""
+        if state is self.machine_state:
+            return self
+        if state not in _LEGAL[self.machine_state]:
+            raise IllegalTransition(self.machine_state, state)
+        return self._with(
+            machine_state=state,
+            status=_STATUS.get(state, RunStatus.RUNNING),
+            finished_at=now if state in _ENDINGS else None,
+        )
+
+    def start_iteration(self, story_id: str, now: datetime) -> Self:
+        """Open the next iteration record; its number is the new `iteration`."""
+        record = IterationRecord(number=self.iteration + 1, story_id=story_id, started_at=now)
+        moved = self.transition_to(MachineState.RUNNING_AGENT, now)._with_record(record)
+        return moved._with(iteration=record.number, current_story=story_id)
+
+    def finish_iteration(self, status: IterationStatus, snippet: str, now: datetime, number: int | None = None) -> Self:
+        """Close a running record, the last one unless numbered; only the snippet's end is kept."""
+        running = self._running()
+        if number is None and running:
+            number = running[-1].number
+        closed = next((record for record in running if record.number == number), None)
+        if closed is None:
+            raise ProgrammerError(f"Run {self.run_id} has no running iteration {number or 'at all'} to finish.")
+        unfinished = [record.story_id for record in running if record is not closed]
+        closed = msgspec.structs.replace(
+            closed, status=status, finished_at=now, output_snippet=snippet[-SNIPPET_CHARACTERS:]
+        )
+        moved = self.transition_to(MachineState.PICKING_STORY, now)._with_record(closed)
+        return moved._with(current_story=unfinished[-1] if unfinished else None)
+
+    def set_work_summary(self, text: str | None, number: int | None = None) -> Self:
+        """What the artifact said was done, shortened; on the last record unless numbered."""
+        summary = None if text is None else text[:SUMMARY_CHARACTERS]
+        return self._with_record(msgspec.structs.replace(self._record(number), work_summary=summary))
+
+    def set_iteration_usage(self, usage: Usage | None, number: int | None = None) -> Self:
+        """The sum of the iteration's calls, on the last record unless numbered; None changes nothing."""
+        return self if usage is None else self._with_record(msgspec.structs.replace(self._record(number), usage=usage))
+
+    def capture_usage(self, phase_key: str, usage: Usage | None) -> Self:
+        """Add a call's usage, whether it failed or not, to its phase and to the total; None is a no-op."""
+        if usage is None:
+            return self
+        before = self.phase_usage.get(phase_key)
+        in_phase = usage if before is None else before + usage
+        return self._with(total_usage=add_known(self.total_usage, usage))._with_phase(phase_key, in_phase)
+
+    def capture_pre_story_state(self, head: str | None) -> Self:
+        """Remember the commit a story starts from, the first one as the run's baseline; None is a no-op."""
+        if head is None:
+            return self
+        known = self if self.knowledge.baseline_commit is not None else self._with_baseline(head)
+        return known._with(pre_story_commit=head)
+
+    def record_story_changes(self, story_id: str, commit_hash: str | None, changes: StoryChanges | None) -> Self:
+        """What a landed story changed, without anything an agent said of it."""
+        return self.capture_story_knowledge(story_id, None, commit_hash, changes)
+
+    def capture_story_knowledge(
+        self,
+        story_id: str,
+        noted: NotedKnowledge | None,
+        commit_hash: str | None,
+        changes: StoryChanges | None,
+        *,
+        line_counts: Mapping[str, int] | None = None,
+    ) -> Self:
+        """What a landed story changed and its agent noted; without a diff (None) the agent's word alone."""
+        learnt = Learnt(changes, noted, commit_hash, line_counts)
+        return self._with_story(story_id, learnt)._with(pre_story_commit=None)
+
+    def _running(self) -> list[IterationRecord]:
+        """The records that are not closed, oldest first; of a journal's run they are those of the work in hand."""
+        in_hand = self._in_hand()
+        if in_hand is None:
+            return [record for record in self.iterations if record.finished_at is None]
+        numbers = sorted(work.iteration for work in in_hand.values())
+        return [record for number in numbers if (record := self.iterations[number - 1]).finished_at is None]
+
+    def _record(self, number: int | None) -> IterationRecord:
+        """The numbered record, or the last."""
+        index = len(self.iterations) if number is None else number
+        if not 1 <= index <= len(self.iterations):
+            raise ProgrammerError(f"Run {self.run_id} has no iteration {number or 'yet'}.")
+        return self.iterations[index - 1]
+
+    # --- primitives ---------------------------------------------------------------------------------------
+
+    def _with(self, **changes: Any) -> Self:
+        """With these fields changed."""
+        raise NotImplementedError
+
+    def _with_record(self, record: IterationRecord) -> Self:
+        """With this record in its place, or as the next."""
+        raise NotImplementedError
+
+    def _with_phase(self, phase_key: str, usage: Usage) -> Self:
+        """With this usage for the phase."""
+        raise NotImplementedError
+
+    def _with_baseline(self, commit: str) -> Self:
+        """With the commit from which everything known began."""
+        raise NotImplementedError
+
+    def _with_story(self, story_id: str, learnt: Learnt) -> Self:
+        """With what one landed story taught."""
+        raise NotImplementedError
+
+    def _in_hand(self) -> Mapping[str, Work] | None:
+        """The stories in hand; None in a value that no journal stands behind."""
+        raise NotImplementedError
+
+
+class RunState(RunSteps, msgspec.Struct, frozen=True, kw_only=True):
     """The 18 fields of the reference in its order, then ours. Paths are strings, times are in UTC."""
 
     run_id: str
@@ -271,107 +414,38 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         """The 18 fields of the reference, ready for JSON."""
         return msgspec.to_builtins({name: getattr(self, name) for name in REFERENCE_FIELDS})
 
-    # --- steps --------------------------------------------------------------------------------------------
-
-    def transition_to(self, state: MachineState, now: datetime) -> "RunState":
-        """Move to a state that the table allows; to stay is no move. Raises `IllegalTransition`."""
-        if state is self.machine_state:
-            return self
-        if state not in _LEGAL[self.machine_state]:
-            raise IllegalTransition(self.machine_state, state)
-        return self._with(
-            machine_state=state,
-            status=_STATUS.get(state, RunStatus.RUNNING),
-            finished_at=now if state in _ENDINGS else None,
-        )
-
-    def start_iteration(self, story_id: str, now: datetime) -> "RunState":
-        """Open the next iteration record; its number is the new `iteration`."""
-        record = IterationRecord(number=self.iteration + 1, story_id=story_id, started_at=now)
-        return self.transition_to(MachineState.RUNNING_AGENT, now)._with(
-            iteration=record.number, current_story=story_id, iterations=(*self.iterations, record)
-        )
-
-    def finish_iteration(
-        self, status: IterationStatus, snippet: str, now: datetime, number: int | None = None
-    ) -> "RunState":
-        """Close a running record, the last one unless numbered; only the snippet's end is kept."""
-        running = self._running()
-        if number is None and running:
-            number = running[-1].number
-        if number not in {record.number for record in running}:
-            raise ProgrammerError(f"Run {self.run_id} has no running iteration {number or 'at all'} to finish.")
-        unfinished = [record.story_id for record in running if record.number != number]
-        return (
-            self.transition_to(MachineState.PICKING_STORY, now)
-            ._with_record(number, status=status, finished_at=now, output_snippet=snippet[-SNIPPET_CHARACTERS:])
-            ._with(current_story=unfinished[-1] if unfinished else None)
-        )
-
-    def set_work_summary(self, text: str | None, number: int | None = None) -> "RunState":
-        """What the artifact said was done, shortened; on the last record unless numbered."""
-        return self._with_record(number, work_summary=None if text is None else text[:SUMMARY_CHARACTERS])
-
-    def set_iteration_usage(self, usage: Usage | None, number: int | None = None) -> "RunState":
-        """The sum of the iteration's calls, on the last record unless numbered; None changes nothing."""
-        return self if usage is None else self._with_record(number, usage=usage)
-
-    def capture_usage(self, phase_key: str, usage: Usage | None) -> "RunState":
-        """Add a call's usage, whether it failed or not, to its phase and to the total; None is a no-op."""
-        if usage is None:
-            return self
-        in_phase = add_known(self.phase_usage.get(phase_key), usage)
-        return self._with(
-            phase_usage={**self.phase_usage, phase_key: in_phase},
-            total_usage=add_known(self.total_usage, usage),
-        )
-
-    def capture_pre_story_state(self, head: str | None) -> "RunState":
-        """Remember the commit a story starts from, the first one as the run's baseline; None is a no-op."""
-        if head is None:
-            return self
-        if self.knowledge.baseline_commit is not None:
-            return self._with(pre_story_commit=head)
-        knowledge = msgspec.structs.replace(self.knowledge, baseline_commit=head)
-        return self._with(pre_story_commit=head, knowledge=knowledge)
-
-    def record_story_changes(self, story_id: str, commit_hash: str | None, changes: StoryChanges | None) -> "RunState":
-        """What a landed story changed, without anything an agent said of it."""
-        return self.capture_story_knowledge(story_id, None, commit_hash, changes)
-
-    def capture_story_knowledge(
-        self,
-        story_id: str,
-        noted: NotedKnowledge | None,
-        commit_hash: str | None,
-        changes: StoryChanges | None,
-        *,
-        line_counts: Mapping[str, int] | None = None,
-    ) -> "RunState":
-        """What a landed story changed and its agent noted; without a diff (None) the agent's word alone."""
-        knowledge = merge_story(
-            self.knowledge, story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts
-        )
-        return self._with(knowledge=knowledge, pre_story_commit=None)
-
-    def _running(self) -> list[IterationRecord]:
-        """The records that are not closed, oldest first; of a journal's run they are those of the work in hand."""
-        if self.progress is None:
-            return [record for record in self.iterations if record.finished_at is None]
-        numbers = sorted(work.iteration for work in self.progress.work.values())
-        return [record for number in numbers if (record := self.iterations[number - 1]).finished_at is None]
+    # --- primitives of the steps --------------------------------------------------------------------------
 
     def _with(self, **changes: Any) -> "RunState":
         return msgspec.structs.replace(self, **changes)
 
-    def _with_record(self, number: int | None, **changes: Any) -> "RunState":
-        """This record changed: the numbered one, or the last."""
-        index = len(self.iterations) if number is None else number
-        if not 1 <= index <= len(self.iterations):
-            raise ProgrammerError(f"Run {self.run_id} has no iteration {number or 'yet'}.")
+    def _with_record(self, record: IterationRecord) -> "RunState":
+        if record.number > len(self.iterations):
+            return self._with(iterations=(*self.iterations, record))
         records = list(self.iterations)
-        records[index - 1] = msgspec.structs.replace(records[index - 1], **changes)
+        records[record.number - 1] = record
         return self._with(iterations=tuple(records))
+
+    def _with_phase(self, phase_key: str, usage: Usage) -> "RunState":
+        return self._with(phase_usage={**self.phase_usage, phase_key: usage})
+
+    def _with_baseline(self, commit: str) -> "RunState":
+        return self._with(knowledge=msgspec.structs.replace(self.knowledge, baseline_commit=commit))
+
+    def _with_story(self, story_id: str, learnt: Learnt) -> "RunState":
+        return self._with(
+            knowledge=merge_story(
+                self.knowledge,
+                story_id,
+                learnt.changes,
+                learnt.noted,
+                commit_hash=learnt.commit_hash,
+                line_counts=learnt.line_counts,
+            )
+        )
+
+    def _in_hand(self) -> Mapping[str, Work] | None:
+        return None if self.progress is None else self.progress.work
 
 
 # Fields that are ours come after these.

@@ -1,13 +1,13 @@
-"""Small steps that folding is made of: each changes one part of a RunState and leaves the rest."""
+"""Small questions and steps that folding is made of."""
 
 from msgspec.structs import replace
 
 from storyloop.core.continuation import ContinuationState
+from storyloop.core.draft import Draft
 from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event
-from storyloop.core.facts import Finding
-from storyloop.core.policy import AgentRef, Policy
+from storyloop.core.policy import Policy
 from storyloop.core.progress import (
     Building,
     Describing,
@@ -15,14 +15,9 @@ from storyloop.core.progress import (
     Leaving,
     Preparing,
     Proving,
-    StoryProgress,
     StoryState,
     Work,
 )
-from storyloop.core.run_state import RunState
-from storyloop.core.usage import Spending
-
-_MOST_FINDINGS = 200
 
 
 def fresh_continuation(policy: Policy) -> ContinuationState:
@@ -37,86 +32,50 @@ def fresh_continuation(policy: Policy) -> ContinuationState:
     )
 
 
-def errand_of(state: RunState, work: Work) -> tuple[Errand, ContinuationState]:
-    """The errand that is this story's turn now, with the counters it runs on."""
+def errand_of(work: Work, shared: ContinuationState) -> tuple[Errand, ContinuationState]:
+    """The errand that is this story's turn now, with the counters it runs on; `shared` are the run's own."""
     if isinstance(work.stage, Describing):
-        return work.stage.errand, state.going.continuation
+        return work.stage.errand, shared
     return work.errand, work.cs
 
 
-def with_errand(state: RunState, work: Work, errand: Errand, cs: ContinuationState) -> RunState:
+def with_errand(run: Draft, work: Work, errand: Errand, cs: ContinuationState) -> Work:
     """The same errand, moved on, back in its place."""
     if isinstance(work.stage, Describing):
-        described = replace(work, stage=replace(work.stage, errand=errand))
-        return put(amended(state, continuation=cs), described)
-    return put(state, replace(work, errand=errand, cs=cs))
+        run.continuation = cs
+        moved = replace(work, stage=replace(work.stage, errand=errand))
+    else:
+        moved = replace(work, errand=errand, cs=cs)
+    run.put(moved)
+    return moved
 
 
-def spent(state: RunState, ref: AgentRef, spending: Spending) -> RunState:
-    """The ledger with this added, in total and for this agent."""
-    ledger = state.going.ledger
-    by_agent = ledger.by_agent | {str(ref): ledger.by_agent.get(str(ref), Spending()) + spending}
-    return amended(state, ledger=replace(ledger, total=ledger.total + spending, by_agent=by_agent))
-
-
-def found(state: RunState, *findings: Finding) -> RunState:
-    """What was undone or kept aside, remembered for the report; the newest are kept."""
-    if not findings:
-        return state
-    kept = (*state.going.findings, *findings)[-_MOST_FINDINGS:]
-    return amended(state, findings=kept)
-
-
-def work_of(state: RunState, story: str, event: Event) -> Work:
+def work_of(run: Draft, story: str, event: Event) -> Work:
     """The story in hand that this event is about."""
-    work = state.going.work.get(story)
+    work = run.work.get(story)
     if work is None:
-        raise IllegalTransition(state.machine_state, event)
+        raise IllegalTransition(run.machine_state, event)
     return work
 
 
-def put(state: RunState, work: Work) -> RunState:
-    """This work in hand."""
-    return amended(state, work=state.going.work | {work.story: work})
-
-
-def stand(state: RunState, story: str, standing: StoryProgress) -> RunState:
-    """What is settled about this story."""
-    return amended(state, stories=state.going.stories | {story: standing})
-
-
-def amended(state: RunState, **changes: object) -> RunState:
-    """Progress with these fields changed."""
-    return replace(state, progress=replace(state.going, **changes))
-
-
-def expect(holds: bool, state: RunState, event: Event) -> None:
+def expect(holds: bool, run: Draft, event: Event) -> None:
     """Refuse a fact that cannot follow from this state."""
     if not holds:
-        raise IllegalTransition(state.machine_state, event)
+        raise IllegalTransition(run.machine_state, event)
 
 
-def allowed(state: RunState, more: int) -> RunState:
-    """So many more stories may be begun (or fewer)."""
-    ledger = state.going.ledger
-    return amended(state, ledger=replace(ledger, iterations_allowed=ledger.iterations_allowed + more))
-
-
-def block_dependents(state: RunState, culprit: str) -> RunState:
+def block_dependents(run: Draft, culprit: str) -> None:
     """Every open story that needs `culprit`, directly or through blocked ones, cannot be begun."""
-    progress = state.going
-    stories = dict(progress.stories)
-    reason = f"depends on {culprit}, which is {stories[culprit].state}"
-    lost, blocked = {culprit}, 0
-    for story in progress.spec.order():
-        standing = stories[story.id]
+    reason = f"depends on {culprit}, which is {run.stories[culprit].state}"
+    lost = {culprit}
+    for story in run.spec.order():
+        standing = run.stories[story.id]
         if standing.state not in (StoryState.OPEN, StoryState.BLOCKED) or lost.isdisjoint(story.depends_on):
             continue
         lost.add(story.id)
         if standing.state is StoryState.OPEN:
-            stories[story.id] = replace(standing, state=StoryState.BLOCKED, reason=reason, blocked_by=culprit)
-            blocked += 1
-    return allowed(amended(state, stories=stories), -blocked)
+            run.stand(story.id, replace(standing, state=StoryState.BLOCKED, reason=reason, blocked_by=culprit))
+            run.allow(-1)
 
 
 _STANDING: dict[type, StoryState] = {

@@ -3,11 +3,17 @@
 Unknown is None and never 0: a sum that misses the price of some calls is a lower bound and says so.
 """
 
+from math import inf
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 
 from storyloop.core.errors import ImpossibleState, require_counts
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "thinking_tokens")
+_counts_of = attrgetter(*_COUNTS)
+_WHOLE = {int}
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,14 +27,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
 
     def __post_init__(self) -> None:
-        require_counts(
-            self,
-            "input_tokens",
-            "output_tokens",
-            "cache_read_tokens",
-            "cache_creation_tokens",
-            "thinking_tokens",
-        )
+        # Run for every call that is folded: one look at all counts, and the sentence only for who fails it.
+        counts = _counts_of(self)
+        if set(map(type, counts)) != _WHOLE or min(counts) < 0:
+            require_counts(self, *_COUNTS)
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -61,13 +63,16 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         require_counts(self, "calls", "unpriced_calls")
-        counted = {"calls": self.calls, "unpriced_calls": self.unpriced_calls, "cost_usd": self.cost_usd}
         if self.unpriced_calls > self.calls:
-            raise ImpossibleState(self, "an unpriced call is a call", counted)
+            self._refuse("an unpriced call is a call")
         if (self.cost_usd is None) != (self.unpriced_calls == self.calls):
-            raise ImpossibleState(self, "there is a cost exactly when some call has a price", counted)
-        if self.cost_usd is not None and not 0 <= self.cost_usd < float("inf"):
-            raise ImpossibleState(self, "a cost is finite and not negative", counted)
+            self._refuse("there is a cost exactly when some call has a price")
+        if self.cost_usd is not None and not 0 <= self.cost_usd < inf:
+            self._refuse("a cost is finite and not negative")
+
+    def _refuse(self, why: str) -> None:
+        counted = {"calls": self.calls, "unpriced_calls": self.unpriced_calls, "cost_usd": self.cost_usd}
+        raise ImpossibleState(self, why, counted)
 
     @classmethod
     def of_call(cls, usage: Usage | None, cost_usd: float | None) -> "Spending":

@@ -22,7 +22,7 @@ _MOST_CHANGED = 200  # paths that a call's fact names
 def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
     """CallStarted before the process exists, CallEnded after its work is pinned."""
     work = state.going.work[effect.story]
-    errand, _ = errand_of(state, work)
+    errand, _ = errand_of(work, state.going.continuation)
     if effect.begun:
         if not isinstance(errand.stage, Calling):
             raise ProgrammerError(f"Call {effect.key} is said to have begun, but its errand does not know it.")
@@ -76,7 +76,7 @@ def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:
 
 def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prompt: str) -> CallOrder:
     policy = state.effective_config()
-    errand, cs = errand_of(state, work)
+    errand, cs = errand_of(work, state.going.continuation)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
     name = f"{work.story}-{work.iteration}-{effect.drain}-{effect.call}"
     return CallOrder(

@@ -8,7 +8,7 @@ from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CommandMeasured, Event
 from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Change, Finding
-from storyloop.core.judge import owed_measurements, owed_probes
+from storyloop.core.judge import owed_probes
 from storyloop.core.progress import Preparing, Proving
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp, key_of
 from storyloop.core.run_state import RunState
@@ -120,6 +120,6 @@ def _round(effect: RunCommand, state: RunState) -> tuple[int, int]:
         case Preparing(probed=probed):
             return len(probed), len(owed_probes(work, spec))
         case Proving() as proving:
-            return len(proving.measured), len(owed_measurements(work, proving, spec, policy))
+            return len(proving.measured), len(proving.owed)
         case _:
             raise ProgrammerError(f"Story {story} is not being measured.")

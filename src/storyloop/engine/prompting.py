@@ -24,7 +24,7 @@ _WHY_AGAIN = {
 def values_of(state: RunState, work: Work) -> PromptValues:
     """What the prompt of the call that is owed now may be made of."""
     progress, policy = state.going, state.effective_config()
-    errand, cs = errand_of(state, work)
+    errand, cs = errand_of(work, state.going.continuation)
     story = progress.spec.story(work.story)
     attempt = cs.continuation_attempt
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending

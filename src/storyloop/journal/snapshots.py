@@ -10,8 +10,9 @@ has about doubled, and at most half of a run has to be folded; with 4 it would h
 pages: 22,400 bytes for an event of 1,100, measured, and a snapshot's bytes twice. So the snapshots add at
 most 1,100 / 22,400, or 5 %, to what an event costs, and nothing in a run of less than FLOOR.
 
-What is not done. Compressed, a snapshot would be five times smaller and take twice as long to read, and reading
-it fast is all that it is for.
+Why MessagePack. It is read in half of the time that JSON takes, and reading it fast is all that a snapshot is for;
+nobody else reads it. What is not done: compressed, a snapshot would be five times smaller and take twice as long
+to read.
 
 Whether one can be read. A state is what one version of the reducer made of the events, so each is marked with a
 digest of the core's source: change a rule or a field and older snapshots are not misread but passed over.
@@ -48,7 +49,7 @@ def program() -> str:
 
 def pack(state: RunState) -> bytes:
     """The state as it is kept, behind a checksum."""
-    body = msgspec.json.encode(state)
+    body = msgspec.msgpack.encode(state)
     return zlib.adler32(body).to_bytes(4, "big") + body
 
 
@@ -58,7 +59,7 @@ def unpack(packed: bytes) -> RunState | None:
     if zlib.adler32(body).to_bytes(4, "big") != packed[:4]:
         return None
     try:
-        return msgspec.json.decode(body, type=RunState)
+        return msgspec.msgpack.decode(body, type=RunState)
     except ValueError:
         return None
 

@@ -1,0 +1,158 @@
+"""A draft: a run while facts are folded into it, written in place.
+
+`reduce` takes a state and gives a state; between the two stands a draft. It has every field of `RunState` and of its
+`Progress`, and copies a container before it writes to it for the first time: so the state it began from never
+changes, and a long journal is folded without a copy for each of its events. It never leaves `reduce`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from msgspec.structs import replace
+
+from storyloop.core.chain import CoolingTable
+from storyloop.core.continuation import ContinuationState
+from storyloop.core.facts import Finding
+from storyloop.core.knowledge import Learning, ProjectKnowledge
+from storyloop.core.policy import AgentRef, Policy
+from storyloop.core.progress import Ledger, Opening, Parked, Progress, StoryProgress, Work
+from storyloop.core.run_state import IterationRecord, Learnt, RunState, RunSteps
+from storyloop.core.spec import Spec
+from storyloop.core.usage import Spending, Usage
+from storyloop.core.words import MachineState, RunStatus
+
+_RUN = tuple(name for name in RunState.__struct_fields__ if name != "progress")
+_PROGRESS = Progress.__struct_fields__
+_MOST_FINDINGS = 200
+
+
+class Draft(RunSteps):
+    """Not frozen: that is what it is for."""
+
+    __slots__ = (*_RUN, *_PROGRESS, "_owned", "active", "set_up")
+
+    run_id: str
+    status: RunStatus
+    machine_state: MachineState
+    branch: str
+    current_story: str | None
+    iteration: int
+    finished_at: datetime | None
+    iterations: list[IterationRecord]
+    config: Policy | None
+    knowledge: ProjectKnowledge | Learning
+    pre_story_commit: str | None
+    total_usage: Usage | None
+    phase_usage: dict[str, Usage]
+    spec: Spec
+    tip: str
+    tip_tree: str
+    opening: Opening
+    stories: dict[str, StoryProgress]
+    work: dict[str, Work]
+    continuation: ContinuationState
+    inherited: tuple[str, ...]
+    cooling: CoolingTable
+    ledger: Ledger
+    findings: tuple[Finding, ...]
+    hints: dict[str, str]
+    parked: Parked | None
+    failure: str
+    last_at: datetime
+    resumes: int
+    inbox_seen: int
+
+    def __init__(self, state: RunState) -> None:
+        progress = state.going
+        for name in _RUN:
+            setattr(self, name, getattr(state, name))
+        for name in _PROGRESS:
+            setattr(self, name, getattr(progress, name))
+        self.active = progress.ledger.active  # counted here for every fact, and entered in the ledger at the end
+        self.set_up = False  # seen to be past its opening
+        self._owned: set[str] = set()  # the containers that are no longer the state's
+
+    def state(self) -> RunState:
+        """What it came to. The draft is at its end: its containers are the state's now."""
+        if "iterations" in self._owned:
+            setattr(self, "iterations", tuple(self.iterations))  # noqa: B010 - a list until here
+        if isinstance(self.knowledge, Learning):
+            self.knowledge = self.knowledge.known()
+        self.count(active=self.active)
+        progress = Progress(**{name: getattr(self, name) for name in _PROGRESS})
+        return RunState(**{name: getattr(self, name) for name in _RUN}, progress=progress)
+
+    def policy(self) -> Policy:
+        """The policy that the run goes by now."""
+        return Policy() if self.config is None else self.config
+
+    # --- small steps --------------------------------------------------------------------------------------
+
+    def put(self, work: Work) -> None:
+        """This work in hand."""
+        self.work = {**self.work, work.story: work}
+
+    def stand(self, story: str, standing: StoryProgress) -> None:
+        """What is settled about this story."""
+        self._own("stories", dict)
+        self.stories[story] = standing
+
+    def count(self, **changes: object) -> None:
+        """The ledger with these columns changed."""
+        self.ledger = replace(self.ledger, **changes)
+
+    def allow(self, more: int) -> None:
+        """So many more stories may be begun (or fewer)."""
+        self.count(iterations_allowed=self.ledger.iterations_allowed + more)
+
+    def spend(self, ref: AgentRef, spending: Spending) -> None:
+        """The ledger with this added, in total and for this agent."""
+        ledger, name = self.ledger, str(ref)
+        by_agent = ledger.by_agent | {name: ledger.by_agent.get(name, Spending()) + spending}
+        self.count(total=ledger.total + spending, by_agent=by_agent)
+
+    def find(self, *findings: Finding) -> None:
+        """What was undone or kept aside, remembered for the report; the newest are kept."""
+        if findings:
+            self.findings = (*self.findings, *findings)[-_MOST_FINDINGS:]
+
+    # --- primitives of the steps of RunState ----------------------------------------------------------------
+
+    def _with(self, **changes: Any) -> Self:
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return self
+
+    def _with_record(self, record: IterationRecord) -> Self:
+        self._own("iterations", list)
+        self.iterations[record.number - 1 : record.number] = [record]
+        return self
+
+    def _with_phase(self, phase_key: str, usage: Usage) -> Self:
+        self._own("phase_usage", dict)
+        self.phase_usage[phase_key] = usage
+        return self
+
+    def _with_baseline(self, commit: str) -> Self:
+        self._learning().baseline_commit = commit
+        return self
+
+    def _with_story(self, story_id: str, learnt: Learnt) -> Self:
+        self._learning().merge(
+            story_id, learnt.changes, learnt.noted, commit_hash=learnt.commit_hash, line_counts=learnt.line_counts
+        )
+        return self
+
+    def _in_hand(self) -> Mapping[str, Work]:
+        return self.work
+
+    def _learning(self) -> Learning:
+        if not isinstance(self.knowledge, Learning):
+            self.knowledge = Learning(self.knowledge)
+        return self.knowledge
+
+    def _own(self, name: str, copy: type[dict[Any, Any]] | type[list[Any]]) -> None:
+        if name not in self._owned:
+            self._owned.add(name)
+            setattr(self, name, copy(getattr(self, name)))
