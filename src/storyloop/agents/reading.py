@@ -11,10 +11,11 @@ _WINDOW = 1 << 16  # bytes that a glance reads
 def read_stream(spool: BinaryIO, dialect: Dialect) -> Turn:
     """What the whole spool came to. Of the spool no more than one line is held at any time."""
     spool.seek(0)
-    while line := spool.readline(MAX_LINE):
-        dialect.feed(line)
-        while not line.endswith(b"\n") and (line := spool.readline(MAX_LINE)):
-            pass
+    feed, readline = dialect.feed, spool.readline
+    while line := readline(MAX_LINE):
+        feed(line)
+        while len(line) == MAX_LINE and line[-1:] != b"\n":
+            line = readline(MAX_LINE)
     return dialect.turn()
 
 

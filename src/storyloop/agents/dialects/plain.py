@@ -19,6 +19,7 @@ _TOKENS = re.compile(
     rf"Tokens: {_AMOUNT} sent(?:, {_AMOUNT} cache write)?(?:, {_AMOUNT} cache hit)?, {_AMOUNT} received\."
     r"(?: Cost: \$([\d.]+) message)?"
 )
+_OWN = (b"litellm.", b"Tokens: ", b"Retrying in ")
 _ERROR = re.compile(r"litellm\.(\w+): (.*)")
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
@@ -34,39 +35,42 @@ class _Plain(Tally):
 
     def feed(self, line: bytes) -> Iterable[Seen]:
         """What this line shows."""
-        self.answered = True
-        self._tail += line
-        if len(self._tail) > 2 * MAX_ANSWER:
-            del self._tail[:-MAX_ANSWER]
+        tail = self._tail
+        tail += line
+        if len(tail) > 2 * MAX_ANSWER:
+            del tail[:-MAX_ANSWER]
         if self._aider:
             self._of_aider(line)
         elif self._head:
             self._head -= 1
+            self.answered = True
             self._aider = line.startswith(_BANNER)
             self.finished = not self._aider
-        return map(_shown, (line,) if line.strip() else ())
+        return map(_shown, () if line.isspace() else (line,))
 
     def turn(self) -> Turn:
         self.answer = self._tail[-MAX_ANSWER:].decode("utf-8", "replace")
         return super().turn()
 
     def _of_aider(self, line: bytes) -> None:
-        if line.startswith(b"litellm.") and (error := _ERROR.match(line.decode("utf-8", "replace"))):
-            self.failed(error[2], word=error[1])
-            self._paragraph = True
-        elif line.startswith(b"Retrying in "):
-            self.retries += 1
-        elif line.startswith(b"Tokens: ") and (told := _TOKENS.match(line.decode("utf-8", "replace"))):
-            self.went_on()
-            self.finished = True
-            self.add(_usage(told), float(told[9]) if told[9] else None)
-        elif self.trouble is not None and not line.isspace():
-            if self._paragraph:
-                self.failed(f"{self.trouble.message} {line.decode('utf-8', 'replace').strip()}", word=self.trouble.word)
+        if line.startswith(_OWN):
+            text = line.decode("utf-8", "replace")
+            if error := _ERROR.match(text):
+                self.failed(error[2], word=error[1])
+                self._paragraph = True
+            elif told := _TOKENS.match(text):
+                self.went_on()
+                self.finished = True
+                self.add(_usage(told), float(told[9]) if told[9] else None)
             else:
+                self.retries += 1
+        elif self.trouble is not None:
+            self._paragraph = self._paragraph and not line.isspace()
+            if self._paragraph:
+                rest = line.decode("utf-8", "replace").strip()
+                self.failed(f"{self.trouble.message.strip()} {rest}", word=self.trouble.word)
+            elif not line.isspace():
                 self.trouble = None
-        else:
-            self._paragraph = False
 
 
 def _shown(line: bytes) -> Seen:
