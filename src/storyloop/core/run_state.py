@@ -6,7 +6,6 @@ Moves between machine states are checked against one table. With stories in para
 an iteration record take its number.
 """
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
@@ -88,7 +87,9 @@ def session_id_of(worktree: str, *, main_checkout: str | None = None) -> str:
     """The id of the session that sits in this worktree (absolute path); a main checkout's is `main`."""
     if worktree == main_checkout:
         return "main"
-    return hashlib.sha256(worktree.encode(errors="surrogateescape")).hexdigest()[:8]
+    from hashlib import sha256  # slow to import, and needed when a run opens alone
+
+    return sha256(worktree.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def phase_key(drain: Drain, story_id: str | None) -> str:

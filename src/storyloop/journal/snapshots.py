@@ -18,7 +18,6 @@ Whether one can be read. A state is what one version of the reducer made of the 
 digest of the core's source: change a rule or a field and older snapshots are not misread but passed over.
 """
 
-import hashlib
 import zlib
 from functools import cache
 from pathlib import Path
@@ -40,7 +39,9 @@ def snapshot_due(bytes_since: int, state_bytes: int) -> bool:
 @cache
 def program() -> str:
     """The digest of everything that decides what a fold comes to."""
-    digest = hashlib.sha256(__version__.encode())
+    from hashlib import sha256  # slow to import, and most runs are too short for a snapshot
+
+    digest = sha256(__version__.encode())
     for source in sorted(Path(place) for place in core.__path__):
         for file in sorted(source.glob("*.py")):
             digest.update(file.read_bytes())

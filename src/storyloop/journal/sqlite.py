@@ -92,13 +92,13 @@ class SqliteJournal:
                 database.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)", (run_id, seq, program(), body))
 
     def load_snapshot(self, run_id: str) -> tuple[int, RunState] | None:
-        query = "SELECT seq, body FROM snapshot WHERE run = ? AND program = ?"
+        query = "SELECT seq, program, body FROM snapshot WHERE run = ?"
         with self._reading() as database:
-            kept: list[tuple[int, bytes]] = database.execute(query, (run_id, program())).fetchall()
-        for seq, body in kept:  # one or none
-            state = unpack(body)
-            return None if state is None else (seq, state)
-        return None
+            kept: tuple[int, str, bytes] | None = database.execute(query, (run_id,)).fetchone()
+        if kept is None or kept[1] != program():
+            return None
+        state = unpack(kept[2])
+        return None if state is None else (kept[0], state)
 
     def post(self, run_id: str, request: Request) -> int:
         insert = "INSERT INTO inbox (run, what, story, text) VALUES (?, ?, ?, ?) RETURNING number"
