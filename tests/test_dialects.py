@@ -266,6 +266,12 @@ ONE_PROMISE: list[tuple[str, str, list[object], dict[str, object]]] = [
         {"denied": ("write",), "finished": False, "usage": None},
     ),
     (
+        "opencode: without a total the reasoning is output too",
+        "opencode",
+        [opencode("step_finish", reason="stop", tokens={"input": 1, "output": 4, "reasoning": 6})],
+        {"usage": Usage(input_tokens=1, output_tokens=10, thinking_tokens=6)},
+    ),
+    (
         "gemini: an answer that comes anew replaces its beginning",
         "gemini",
         [gemini("x" * 40), gemini("y" * 40), gemini("x" * 40), gemini("y" * 40), gemini("z")],
@@ -309,6 +315,18 @@ ONE_PROMISE: list[tuple[str, str, list[object], dict[str, object]]] = [
         "pi",
         [pi(content=[], stopReason="error", errorMessage="401 no"), {"type": "agent_end"}],
         {"trouble": (None, "401 no"), "finished": True},
+    ),
+    (
+        "pi: an end after which it tries again was none",
+        "pi",
+        [{"type": "agent_end"}, {"type": "auto_retry_start", "errorMessage": "529 Overloaded"}],
+        {"trouble": (None, "529 Overloaded"), "finished": False},
+    ),
+    (
+        "kimi: what it printed before its model answered is no part of why it failed",
+        "kimi",
+        ["A new version is out.", {"role": "assistant", "tool_calls": [{"function": {"name": "Bash"}}]}, "Error"],
+        {"trouble": (None, "Error")},
     ),
     (
         "kimi: text on its stdout is why it failed, put together again",
@@ -534,7 +552,8 @@ def test_a_glance_costs_the_same_for_a_spool_of_any_size() -> None:
 def test_a_glance_survives_a_line_that_is_longer_than_its_window() -> None:
     """It sees nothing of it, and sees the next one."""
     spool = spooled([codex(type="agent_message", text="a" * 200_000)])
-    _, since = glance(spool, dialect_named("codex"), 0)
+    shown, since = glance(spool, dialect_named("codex"), 0)
+    assert shown is None
     spool.seek(0, 2)
     spool.write(spooled([codex(type="agent_message", text="next")]).getvalue())
     assert glance(spool, dialect_named("codex"), since)[0] == Seen(What.TEXT, "next")

@@ -83,6 +83,7 @@ MET: list[tuple[str, str, list[Any], int | str, str, Failure]] = [
     ("claude", "401 while it still tries", [claude_retry(401, "authentication_failed")], IDLE, "", AUTH),
     ("claude", "429 while it still tries", [claude_retry(429, "rate_limit")], IDLE, "", LIMIT),
     ("claude", "529", [claude_error("API Error: 529 Overloaded", 529)], 1, "", TRANSIENT),
+    ("claude", "529 while it still tries", [claude_retry(529, "overloaded")], IDLE, "", TRANSIENT),
     ("claude", "500", [claude_error("API Error: 500 internal server error", 500)], 1, "", TRANSIENT),
     ("claude", "refused", [claude_error("firewall?", api_error="connection_failed")], 1, "", OFFLINE),
     ("claude", "context", [claude_error("Prompt is too long", 400)], 1, "", TRANSIENT),
@@ -234,6 +235,13 @@ def test_a_reset_told_by_structure_is_taken_before_words() -> None:
     assert claude.resets_at == datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
     assert opencode is not None
     assert opencode.resets_at == datetime(2026, 11, 21, 12, 1, 30, tzinfo=UTC)
+
+
+def test_only_a_limit_has_a_reset() -> None:
+    """What is overloaded is asked again by our own clock."""
+    failed = failure_of("claude", [claude_error("Overloaded, try again in 5m", 529)], 1)
+    assert failed is not None
+    assert failed.resets_at is None
 
 
 ALARM = "Error: 429 Too Many Requests: rate limit exceeded, usage limit reached, 401 Unauthorized, ECONNREFUSED"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from storyloop.agents.dialects.lines import Arguments, Count, JsonLines, Moment, Money, seen, tool_use
+from storyloop.agents.dialects.lines import Arguments, Count, Error, JsonLines, Moment, Money, seen, tool_use
 from storyloop.agents.stream import Dialect, Seen, What
 from storyloop.core.usage import Usage
 
@@ -85,10 +85,6 @@ class _Denial(msgspec.Struct, frozen=True):
     tool_name: str = ""
 
 
-class _Error(msgspec.Struct, frozen=True):
-    message: str = ""
-
-
 class _Result(_Event, frozen=True, tag="result"):
     subtype: str = ""
     is_error: bool = False
@@ -97,7 +93,7 @@ class _Result(_Event, frozen=True, tag="result"):
     api_error_type: str | None = None
     terminal_reason: str | None = None
     result: str | None = None
-    error: _Error | None = None
+    error: Error | None = None
     errors: list[object] = []
     usage: _Tokens | None = None
     total_cost_usd: Money | None = None

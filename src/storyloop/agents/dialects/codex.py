@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from storyloop.agents.dialects.lines import Count, JsonLines, seen
+from storyloop.agents.dialects.lines import Count, Error, JsonLines, seen
 from storyloop.agents.stream import Dialect, Seen, What
 from storyloop.core.usage import Usage
 
@@ -37,17 +37,13 @@ class _Tokens(msgspec.Struct, frozen=True):
     reasoning_output_tokens: Count = 0
 
 
-class _Error(msgspec.Struct, frozen=True):
-    message: str = ""
-
-
 class _Event(msgspec.Struct, frozen=True):
     type: str | None = None
     thread_id: str | None = None
     item: _Item = _Item()
     usage: _Tokens | None = None
     message: str = ""
-    error: _Error = _Error()
+    error: Error = Error()
 
 
 class _Codex(JsonLines[_Event]):

@@ -9,17 +9,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from storyloop.agents.dialects.lines import MAX_ANSWER, Arguments, Count, JsonLines, seen, tool_use
+from storyloop.agents.dialects.lines import MAX_ANSWER, Arguments, Count, Error, JsonLines, seen, tool_use
 from storyloop.agents.stream import Dialect, Seen, Turn, What
 from storyloop.core.usage import Usage
 
 _ECHO = 64  # characters that are no longer alike by chance
 _REFUSALS = frozenset({"tool_not_registered", "policy_violation", "execution_denied"})
-
-
-class _Error(msgspec.Struct, frozen=True):
-    type: str = ""
-    message: str = ""
 
 
 class _Stats(msgspec.Struct, frozen=True):
@@ -41,7 +36,7 @@ class _Event(msgspec.Struct, frozen=True):
     status: str = ""
     output: str = ""
     message: str = ""
-    error: _Error | None = None
+    error: Error | None = None
     stats: _Stats | None = None
 
 

@@ -9,14 +9,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from storyloop.agents.dialects.lines import Arguments, JsonLines, fields_of, seen, tool_use
+from storyloop.agents.dialects.lines import Arguments, Block, JsonLines, fields_of, seen, text_of, tool_use
 from storyloop.agents.stream import Dialect, Seen, What
-
-
-class _Part(msgspec.Struct, frozen=True):
-    type: str = ""
-    text: str = ""
-    think: str = ""
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -30,7 +24,7 @@ class _Call(msgspec.Struct, frozen=True):
 
 class _Event(msgspec.Struct, frozen=True):
     role: str | None = None
-    content: str | list[_Part] | None = None
+    content: str | list[Block] | None = None
     tool_calls: list[_Call] | None = None
     type: str = ""
     session_id: str | None = None
@@ -49,7 +43,7 @@ class _Kimi(JsonLines[_Event]):
             case "assistant":
                 return self._assistant(event)
             case "tool":
-                return (seen(What.RESULT, _text(event.content)),)
+                return (seen(What.RESULT, text_of(event.content)),)
             case "meta":
                 return self._meta(event)
             case "user" | "system":
@@ -68,7 +62,7 @@ class _Kimi(JsonLines[_Event]):
     def _assistant(self, event: _Event) -> Iterable[Seen]:
         self._told = ""
         self.went_on()
-        text = _text(event.content)
+        text = text_of(event.content)
         said = [self.said(text)] if text else []
         self.finished = not event.tool_calls
         functions = [call.function for call in event.tool_calls or ()]
@@ -86,12 +80,6 @@ class _Kimi(JsonLines[_Event]):
             case other:
                 self.met_unknown(f"meta/{other}")
         return ()
-
-
-def _text(content: str | list[_Part] | None) -> str:
-    if isinstance(content, list):
-        return "\n".join(part.text for part in content if part.text)
-    return content or ""
 
 
 def dialect() -> Dialect:

@@ -44,6 +44,27 @@ class Arguments(msgspec.Struct, frozen=True):
     prompt: object = None
 
 
+class Block(msgspec.Struct, frozen=True):
+    """A part of a message's content."""
+
+    type: str = ""
+    text: str = ""
+
+
+class Error(msgspec.Struct, frozen=True):
+    """What an event says of an error."""
+
+    type: str = ""
+    message: str = ""
+
+
+def text_of(content: str | list[Block] | None) -> str:
+    """The words of a message, which is a string or has parts."""
+    if isinstance(content, list):
+        return "\n".join(block.text for block in content if block.text)
+    return content or ""
+
+
 def tool_use(name: str, arguments: Arguments | None = None) -> Seen:
     """An agent uses a tool: its name, and the first of its arguments that is known."""
     telling = () if arguments is None else msgspec.structs.astuple(arguments)
@@ -160,19 +181,14 @@ class JsonLines(Tally, Generic[_Event]):
         try:
             event = self._decode(line)
         except (ValueError, RecursionError):  # msgspec's errors, and those of UTF-8, are ValueErrors
-            mended = self._mended(line)
-            if mended is None:
-                return ()
-            if isinstance(mended, Seen):
-                return (mended,)
-            event = mended
+            return self._feed_slowly(line)
         return self.read(event)
 
     def stray(self, text: str) -> Seen:
         """A line that is no event: what is it?"""
         return seen(What.NOTE, text)
 
-    def _mended(self, line: bytes) -> _Event | Seen | None:
+    def _feed_slowly(self, line: bytes) -> Iterable[Seen]:
         try:
             value = json.loads(line)  # which takes half of a surrogate pair, where a string was cut in two
             value = msgspec.json.decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
@@ -180,16 +196,16 @@ class JsonLines(Tally, Generic[_Event]):
             value = None
         if not isinstance(value, dict):
             if not line.strip():
-                return None
+                return ()
             self.broken += 1
-            return self.stray(line[:_MAX_MESSAGE].decode("utf-8", "replace"))
+            return (self.stray(line[:_MAX_MESSAGE].decode("utf-8", "replace")),)
         fields = cast("dict[str, object]", value)  # what JSON has
         name = None if self._tag is None else str(fields.get(self._tag))
         kind = self._kinds.get(name)
         if kind is None:
             self.met_unknown(str(name))
-            return None
-        return kind(**dict(_fitting(fields, kind)))
+            return ()
+        return self.read(kind(**dict(_fitting(fields, kind))))
 
 
 def fields_of(text: msgspec.Raw | str, kind: type[_Event]) -> _Event:

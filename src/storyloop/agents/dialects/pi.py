@@ -8,17 +8,21 @@ from collections.abc import Iterable
 
 import msgspec
 
-from storyloop.agents.dialects.lines import Arguments, Count, JsonLines, Money, fields_of, seen, tool_use
+from storyloop.agents.dialects.lines import (
+    Arguments,
+    Block,
+    Count,
+    JsonLines,
+    Money,
+    fields_of,
+    seen,
+    text_of,
+    tool_use,
+)
 from storyloop.agents.stream import Dialect, Seen, What
 from storyloop.core.usage import Usage
 
 _SILENT = frozenset(("agent_start", "compaction_end", "message_start", "message_update", "turn_end", "turn_start"))
-
-
-class _Block(msgspec.Struct, frozen=True):
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
 
 
 class _Cost(msgspec.Struct, frozen=True):
@@ -35,7 +39,7 @@ class _Tokens(msgspec.Struct, frozen=True, rename="camel"):
 
 class _Message(msgspec.Struct, frozen=True, rename="camel"):
     role: str = ""
-    content: str | list[_Block] = ""
+    content: str | list[Block] = ""
     model: str | None = None
     usage: _Tokens | None = None
     stop_reason: str = ""
@@ -43,7 +47,7 @@ class _Message(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Outcome(msgspec.Struct, frozen=True):
-    content: list[_Block] = []
+    content: list[Block] = []
 
 
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,7 +76,7 @@ class _Pi(JsonLines[_Event]):
             case "tool_execution_start":
                 return (tool_use(event.tool_name, event.args),)
             case "tool_execution_end":
-                return (seen(What.RESULT, _text(fields_of(event.result, _Outcome).content)),)
+                return (seen(What.RESULT, text_of(fields_of(event.result, _Outcome).content)),)
             case "auto_retry_start":
                 self.finished = False
                 return (self.tries_again(event.error_message),)
@@ -100,12 +104,8 @@ class _Pi(JsonLines[_Event]):
         if message.stop_reason in ("error", "aborted"):
             return (self.failed(message.error_message or message.stop_reason),)
         self.went_on()
-        text = message.content if isinstance(message.content, str) else _text(message.content)
+        text = text_of(message.content)
         return (self.said(text),) if text else ()
-
-
-def _text(blocks: list[_Block]) -> str:
-    return "\n".join(block.text for block in blocks if block.text)
 
 
 def _usage(told: _Tokens) -> Usage:
