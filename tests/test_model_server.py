@@ -31,7 +31,7 @@ from storyloop.core.usage import Usage
 
 PROMPT = "Do it, then write\n    /place/tree/.storyloop/US-001-1-story-0-1.xml"
 NEXT_PROMPT = "And now `/place/tree/.storyloop/US-002-1-story-0-1.xml`."
-WRITE = {"path": {"type": "string"}, "content": {"type": "string"}}
+TOOLS = {"write": {"path": {"type": "string"}, "content": {"type": "string"}}, "shell": {"command": {"type": "string"}}}
 SCENARIOS = {
     "parts": Scenario(
         (
@@ -83,7 +83,7 @@ def messages(talk: list[tuple[str, str]], *, stream: bool, tools: bool = True) -
             "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": text}],
         },
     }
-    offered = [{"name": "write", "input_schema": {"properties": WRITE}}] if tools else []
+    offered = [{"name": name, "input_schema": {"properties": its}} for name, its in TOOLS.items() if tools]
     said = [told[who](text) for who, text in talk]
     return "/v1/messages", {"model": "m", "stream": stream, "messages": said, "tools": offered}
 
@@ -99,7 +99,9 @@ def responses(talk: list[tuple[str, str]], *, stream: bool, tools: bool = True) 
         ],
         "tool": lambda text: [{"type": "function_call_output", "call_id": "call_1", "output": text}],
     }
-    offered = [{"type": "function", "name": "write", "parameters": {"properties": WRITE}}] if tools else []
+    offered = [
+        {"type": "function", "name": name, "parameters": {"properties": its}} for name, its in TOOLS.items() if tools
+    ]
     said = [item for who, text in talk for item in told[who](text)]
     return "/v1/responses", {"model": "m", "stream": stream, "input": said, "tools": offered}
 
@@ -115,9 +117,13 @@ def chat(talk: list[tuple[str, str]], *, stream: bool, tools: bool = True) -> tu
         },
         "tool": lambda text: {"role": "tool", "tool_call_id": "call_1", "content": text},
     }
-    function = {"type": "function", "function": {"name": "write", "parameters": {"properties": WRITE}}}
+    offered = [
+        {"type": "function", "function": {"name": name, "parameters": {"properties": its}}}
+        for name, its in TOOLS.items()
+        if tools
+    ]
     said = [{"role": "system", "content": "Be good."}, *(told[who](text) for who, text in talk)]
-    body = {"model": "m", "stream": stream, "messages": said, "tools": [function] if tools else None}
+    body = {"model": "m", "stream": stream, "messages": said, "tools": offered or None}
     return "/v1/chat/completions", body
 
 
@@ -134,10 +140,13 @@ def gemini(talk: list[tuple[str, str]], *, stream: bool, tools: bool = True) -> 
             "parts": [{"functionResponse": {"id": "call_1", "name": "write", "response": {"output": text}}}],
         },
     }
-    offered = [{"functionDeclarations": [{"name": "write", "parametersJsonSchema": {"properties": WRITE}}]}]
+    declared = [{"name": name, "parametersJsonSchema": {"properties": its}} for name, its in TOOLS.items()]
     manner = "streamGenerateContent?alt=sse" if stream else "generateContent"
     said = [told[who](text) for who, text in talk]
-    return f"/v1beta/models/m:{manner}", {"contents": said, "tools": offered if tools else []}
+    return f"/v1beta/models/m:{manner}", {
+        "contents": said,
+        "tools": [{"functionDeclarations": declared}] if tools else [],
+    }
 
 
 def of_messages(answer: Any, *, streamed: bool) -> tuple[str, Any]:
@@ -250,6 +259,18 @@ def test_a_resumed_session_plays_the_part_of_its_newest_prompt(server: ModelServ
     """From its first turn on."""
     talk = [("user", PROMPT), ("model", "I write."), ("tool", "ok"), ("model", "Written."), ("user", NEXT_PROMPT)]
     assert answered(server.base("parts"), wire, talk, stream=True) == ("The second story.", None)
+
+
+@every_wire
+def test_a_prompt_in_a_file_is_read_before_anything_else(server: ModelServer, wire: str) -> None:
+    """Agents that do not read stdin are told where it stands; what they read is the prompt."""
+    talk = [("user", "Read the file .storyloop/prompt.md in the current directory and do what it says.")]
+    reads = {"command": "cat .storyloop/prompt.md"}
+    assert answered(server.base("parts"), wire, talk, stream=True) == ("", reads)
+    talk += [("model", ""), ("tool", f"# The task\n{PROMPT}\n")]
+    assert answered(server.base("parts"), wire, talk, stream=True) == ("I write.", WROTE)
+    talk += [("model", "I write."), ("tool", f"Written: {NEXT_PROMPT}")]
+    assert answered(server.base("parts"), wire, talk, stream=True) == ("Written.", None)
 
 
 @every_wire

@@ -3,7 +3,8 @@
 Which turn comes next follows from the request alone. Whatever Storyloop asks an agent names the absolute path of the
 artifact that it owes; the newest message that names one is the prompt, the model's turns behind it are counted, and
 the turn with that number is served. So a retry gets the same turn again, a resumed session begins its next prompt at
-the first turn, and agents that run at the same time do not meet.
+the first turn, and agents that run at the same time do not meet. An agent that does not read its prompt from stdin is
+told a file; it is made to read it, and what it read is the prompt.
 """
 
 import re
@@ -12,6 +13,7 @@ from itertools import pairwise
 
 import msgspec
 
+from storyloop.agents.profile import PROMPT_FILE
 from storyloop.core.usage import Usage
 
 ARTIFACT = "{artifact}"  # in a scenario: the path that the prompt names
@@ -85,22 +87,32 @@ class Part(msgspec.Struct, frozen=True):
     owed: str = ""
 
 
-class Prompt(msgspec.Struct, frozen=True):
-    """The newest prompt of a conversation, and how many of the model's turns stand behind it."""
+class Who(StrEnum):
+    """Who said something in a conversation."""
 
-    worktree: str
-    artifact: str  # its file's name
-    turns: int
+    USER = "user"
+    MODEL = "model"
+    TOOL = "tool"  # what it came to, which may name any path
 
 
 class Said(msgspec.Struct, frozen=True):
-    """One message of a conversation. What a tool came to has no text: it may name any path."""
+    """One message of a conversation."""
 
-    by_model: bool
+    who: Who
     text: str = ""
 
 
+class Prompt(msgspec.Struct, frozen=True):
+    """The newest prompt of a conversation."""
+
+    worktree: str = ""  # empty as long as the prompt has not been read
+    artifact: str = ""  # its file's name
+    turns: int = 0  # of the model, behind it
+    remembered: bool = False  # the model said something before it, too
+
+
 _OVER = ModelTurn(says="There is nothing left to do.")
+_READ = ModelTurn(does=Shell(f"cat .storyloop/{PROMPT_FILE}"))
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -112,6 +124,8 @@ class Scenario(msgspec.Struct, frozen=True):
         """The turn that is next; a harmless one when the script has come to its end, or never began."""
         if prompt is None:
             return _OVER
+        if not prompt.worktree:
+            return _READ
         part = next((part for part in self.parts if re.search(part.owed, prompt.artifact)), None)
         return part.turns[prompt.turns] if part is not None and prompt.turns < len(part.turns) else _OVER
 
@@ -123,12 +137,15 @@ class Scenario(msgspec.Struct, frozen=True):
 
 def newest_prompt(talk: tuple[Said, ...]) -> Prompt | None:
     """Where the conversation stands."""
-    for place in range(len(talk) - 1, -1, -1):
-        found = None if talk[place].by_model else _PROMPT.search(talk[place].text)
-        if found is not None:
-            behind = [said.by_model for said in talk[place:]]
-            turns = sum(now and not before for before, now in pairwise(behind))
-            return Prompt(worktree=found[1], artifact=found[2], turns=turns)
+    for asked, said in reversed([*enumerate(talk)]):
+        if said.who is Who.USER and (_PROMPT.search(said.text) or f".storyloop/{PROMPT_FILE}" in said.text):
+            remembered = any(earlier.who is Who.MODEL for earlier in talk[:asked])
+            for place, read in enumerate(talk[asked:], asked):
+                found = _PROMPT.search(read.text) if read.who is not Who.MODEL else None
+                if found is not None:
+                    turns = sum(b.who is Who.MODEL is not a.who for a, b in pairwise(talk[place:]))
+                    return Prompt(found[1], found[2], turns, remembered)
+            return Prompt(remembered=remembered)
     return None
 
 

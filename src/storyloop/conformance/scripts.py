@@ -19,7 +19,7 @@ SECOND_ANSWER = "I still know what I wrote."
 RESULT = (
     "<development-result><status>completed</status><summary>The notes are written.</summary></development-result>\n"
 )
-_WRITE = (
+WRITE = (
     ModelTurn(
         thinks="The user wants notes.",
         says="I write the notes.",
@@ -42,9 +42,13 @@ def _broken(fault: Break) -> Scenario:
     return plain(ModelTurn(thinks=_TALK.thinks, says=_TALK.says, fault=fault))
 
 
+RUNNING = "running.txt"  # what a turn of `busy` leaves as soon as its command runs, which ends only when it is ended
+_BUSY = ModelTurn(says="This takes long.", does=Shell(f"(tail -f /dev/null & echo running >{RUNNING}; wait)"))
+
 SCRIPTS: dict[str, Scenario] = {
-    "write": plain(*_WRITE),
+    "write": plain(*WRITE),
     "resume": plain(ModelTurn(says=SECOND_ANSWER, does=WriteFile(ARTIFACT, RESULT)), ModelTurn(says=SECOND_ANSWER)),
+    "busy": plain(_BUSY),
     "err401": _refused(401, "This key is not known."),
     "err429": _refused(429, "Too many requests; a moment, please.", retry_after="1"),
     "err429long": _refused(429, "The usage limit is reached.", retry_after="3600"),

@@ -12,20 +12,20 @@ from collections.abc import Generator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from storyloop.conformance.scenario import Break, Refusal, Scenario, newest_prompt
+from storyloop.conformance.scenario import Break, Prompt, Refusal, Scenario, newest_prompt
 from storyloop.conformance.tools import use_for
 from storyloop.conformance.wires import WIRES, Asked, Event, Json, Reply, Wire
 
 _UNBROKEN = 2  # events before a stream breaks
-_MODEL = "scripted-model"
+MODEL = "scripted-model"
 
 
 class ModelServer:
-    """A server that runs; `requests` are the paths that were asked for, in their order."""
+    """A server that runs; `prompts` are those of the turns that it was asked for, in their order."""
 
     def __init__(self, scenarios: Mapping[str, Scenario]) -> None:
         self.scenarios = scenarios
-        self.requests: list[str] = []
+        self.prompts: list[Prompt] = []
         self.closing = threading.Event()
         self._http = _Http(self)
         self.address = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -76,25 +76,23 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Http  # pyright: ignore[reportIncompatibleVariableOverride] - the one that is started here
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Nothing: `requests` is kept instead."""
+        """Nothing: what matters of it is in `prompts`."""
 
     def do_HEAD(self) -> None:
         self._document(200, {})
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        self.server.model.requests.append(path)
         if not path.endswith("/models"):
             self._document(404, {"error": {"message": f"There is no {path} here."}})
             return
-        of_openai = {"id": _MODEL, "object": "model", "type": "model", "display_name": _MODEL, "created": 0}
-        of_google = {"name": f"models/{_MODEL}", "displayName": _MODEL, "inputTokenLimit": 1_000_000}
+        of_openai = {"id": MODEL, "object": "model", "type": "model", "display_name": MODEL, "created": 0}
+        of_google = {"name": f"models/{MODEL}", "displayName": MODEL, "inputTokenLimit": 1_000_000}
         self._document(200, {"object": "list", "has_more": False, "data": [of_openai], "models": [of_google]})
 
     def do_POST(self) -> None:
         sent = self._body()
         path = urlsplit(self.path).path
-        self.server.model.requests.append(path)
         scenario = self.server.model.scenarios.get(path.split("/")[1])
         if scenario is not None and path.endswith(("/count_tokens", ":countTokens")):
             self._document(200, {"input_tokens": len(sent) // 4, "totalTokens": len(sent) // 4})
@@ -112,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, wire: Wire, asked: Asked, scenario: Scenario) -> None:
         prompt = newest_prompt(asked.talk) if asked.tools else None  # titles and summaries are asked for without tools
+        if prompt is not None:
+            self.server.model.prompts.append(prompt)
         turn = scenario.turn(prompt)
         fault = turn.fault or scenario.refusal()
         if isinstance(fault, Refusal):
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         use = use_for(turn.does, asked.tools, prompt) if turn.does is not None and prompt is not None else None
         reply = Reply(
-            model=asked.model or _MODEL,
+            model=asked.model or MODEL,
             number=len(asked.talk),
             thinks=turn.thinks,
             says=turn.says,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from storyloop.conformance.scenario import Said
+from storyloop.conformance.scenario import Said, Who
 from storyloop.conformance.tools import Tool, Use
 from storyloop.core.usage import Usage
 
@@ -84,7 +84,7 @@ class Messages:
         return Asked(
             model=body.get("model", ""),
             streamed=bool(body.get("stream")),
-            talk=tuple(_message(one, results="tool_result") for one in body.get("messages", [])),
+            talk=tuple(_message(one) for one in body.get("messages", [])),
             tools=tuple(Tool(tool["name"], tool["input_schema"]) for tool in _offered(body) if "input_schema" in tool),
         )
 
@@ -248,9 +248,9 @@ class Responses:
 
     def _said(self, item: Json) -> Said:
         kind: str = item.get("type", "message")
-        if kind != "message":
-            return Said(not kind.endswith("_output"))
-        return _message(item)
+        if kind == "message":
+            return _message(item)
+        return Said(Who.TOOL, json.dumps(item)) if kind.endswith("_output") else Said(Who.MODEL)
 
     def _usage(self, usage: Usage) -> Json:
         read = usage.input_tokens + usage.cache_read_tokens
@@ -367,8 +367,9 @@ class Gemini:
 
     def _said(self, content: Json) -> Said:
         parts: list[Json] = content.get("parts") or []
-        result = any("functionResponse" in part for part in parts)
-        return Said(content.get("role") == "model", "" if result else _text(parts))
+        if any("functionResponse" in part for part in parts):
+            return Said(Who.TOOL, json.dumps(parts))
+        return Said(Who.MODEL if content.get("role") == "model" else Who.USER, _text(parts))
 
     def _use(self, reply: Reply) -> list[Json]:
         if reply.use is None:
@@ -406,13 +407,13 @@ def _offered(body: Json) -> list[Json]:
     return body.get("tools") or []
 
 
-def _message(message: Json, results: str = "") -> Said:
-    """A message with a role; one that bears results of tools (parts of the type `results`) says nothing."""
+def _message(message: Json) -> Said:
+    """A message with a role; with Anthropic's, what tools came to stands in the user's."""
     content: Any = message.get("content") or ""
-    bears = message["role"] == "tool" or any(
-        part.get("type") == results for part in content if not isinstance(part, str)
-    )
-    return Said(message["role"] == "assistant", "" if bears else _text(content))
+    parts: list[Json] = [] if isinstance(content, str) else content
+    if message["role"] == "tool" or any(part.get("type") == "tool_result" for part in parts):
+        return Said(Who.TOOL, json.dumps(content))
+    return Said(Who.MODEL if message["role"] == "assistant" else Who.USER, _text(content))
 
 
 def _text(content: Any) -> str:
