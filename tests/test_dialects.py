@@ -272,10 +272,16 @@ ONE_PROMISE: list[tuple[str, str, list[object], dict[str, object]]] = [
         {"usage": Usage(input_tokens=1, output_tokens=10, thinking_tokens=6)},
     ),
     (
-        "gemini: an answer that comes anew replaces its beginning",
+        "gemini: an answer that comes anew is not doubled",
         "gemini",
         [gemini("x" * 40), gemini("y" * 40), gemini("x" * 40), gemini("y" * 40), gemini("z")],
         {"answer": "x" * 40 + "y" * 40 + "z"},
+    ),
+    (
+        "gemini: a long part that is said twice is the answer's own",
+        "gemini",
+        [gemini("x" * 80), gemini("y"), gemini("x" * 80), gemini("z")],
+        {"answer": "x" * 80 + "y" + "x" * 80 + "z"},
     ),
     (
         "gemini: a short repetition is the answer's own",

@@ -1,7 +1,7 @@
 """Gemini CLI's `stream-json`: text in pieces, tools by their ids, and a result that can be an error with exit 0.
 
 Where it asks its model again in the middle of an answer, the pieces come anew from the first, with no word about
-it: pieces that repeat the answer's beginning, one after the other, replace it. An `error` event that nothing follows
+it: pieces that repeat the whole answer so far, one after the other, count once. An `error` event that nothing follows
 is what ended the turn, a warning too ("Loop detected" comes with a `success` that has no answer).
 """
 
@@ -13,7 +13,7 @@ from storyloop.agents.dialects.lines import MAX_ANSWER, Arguments, Count, Error,
 from storyloop.agents.stream import Dialect, Seen, Turn, What
 from storyloop.core.usage import Usage
 
-_ECHO = 64  # characters that are no longer alike by chance
+_ECHO = 64  # characters; fewer may be alike by chance
 _REFUSALS = frozenset({"tool_not_registered", "policy_violation", "execution_denied"})
 
 
@@ -92,6 +92,8 @@ class _Gemini(JsonLines[_Event]):
         if self._echo < len(self._pieces) and self._pieces[self._echo] == text:
             self._echo += 1
             self._echoed += len(text)
+            if self._echo == len(self._pieces) and self._echoed >= _ECHO:
+                self._echo = self._echoed = 0  # the whole of it anew: once is enough
             return
         self._end_echo()
         self._pieces.append(text)
@@ -101,11 +103,10 @@ class _Gemini(JsonLines[_Event]):
             self._size = MAX_ANSWER
 
     def _end_echo(self) -> None:
-        """What was said again replaces what was said, unless it is too short to be no chance."""
-        if self._echo:
-            again = self._pieces[: self._echo]
-            self._pieces = again if self._echoed >= _ECHO else self._pieces + again
-            self._echo = self._echoed = 0
+        """What was said again, but not as a whole, belongs to the answer."""
+        self._pieces += self._pieces[: self._echo]
+        self._size += self._echoed
+        self._echo = self._echoed = 0
 
     def _end_answer(self) -> None:
         self._end_echo()
