@@ -150,6 +150,7 @@ def test_a_file_with_every_setting_loads_completely(place: Place) -> None:
     root = place.root
     assert place.load(repository=WHOLE).policy == Policy(
         agents={
+            "claude": AgentSpec(kind=AgentKind.PROFILE, profile="claude", model="large"),
             "mine": AgentSpec(
                 kind=AgentKind.COMMAND,
                 command=(f"{root}/my-agent", "--yes"),
@@ -157,6 +158,7 @@ def test_a_file_with_every_setting_loads_completely(place: Place) -> None:
                 pass_env=("MY_KEY",),
             ),
             "played": AgentSpec(kind=AgentKind.SCRIPT, script=f"{root}/turns.toml"),
+            "codex": AgentSpec(kind=AgentKind.PROFILE, profile="codex"),
         },
         chain=(AgentRef("mine"), AgentRef("mine", "small-model:7b"), AgentRef("played")),
         drains={Drain.REVIEW: (AgentRef("codex"), AgentRef("mine"))},
@@ -443,8 +445,8 @@ def test_everything_that_is_wrong_is_told_at_once(place: Place) -> None:
         '--max-time: budget.time must be a duration above 0 such as "90s", "10m" or "1h30m", or a number of seconds,'
         ' not "soon".',
         f"{place.repository}, line 4: chains.default names mnie, but there is no such agent. Did you mean mine?"
-        ' A new agent is described in [agents.mnie] with kind = "command" (any program) or kind = "script"'
-        " (a file of turns).",
+        ' A new agent is described in [agents.mnie] with kind = "command" (any program), "acp" (any ACP'
+        ' agent) or "script" (a file of turns).',
     ]
 
 
@@ -514,37 +516,64 @@ def test_a_byte_order_mark_is_no_mistake(place: Place) -> None:
     ("text", "sentence"),
     [
         ('[chains]\ndefault = ["mien"]\n', "chains.default names mien, but there is no such agent. Did you mean mine"),
-        ('[chains]\ndefault = ["zzz"]\n', "such agent. Described are mine, other. Describe it in [agents.zzz] with"),
+        ('[chains]\ndefault = ["zzz"]\n', "such agent. Described are mine, other. Built in are claude, codex, open"),
         ('[drains]\nreview = ["zzz"]\n', "line 2: drains.review names zzz, but there is no such agent."),
-        ('[chains]\ndefault = ["claude:x"]\n', "line 2: chains.default names claude: the built-in profile of claude"),
-        ('[drains]\nstory = ["codex"]\n', "drains.story names codex: the built-in profile of codex is not built yet"),
-        ('[chains]\ndefault = ["a"]\n[agents.a]\nkind = "acp"\n', 'a is of kind "acp", which is not built yet in'),
         ('[agents.a]\ncommand = ["x"]\n', 'line 2: agents.a has no kind. Write kind = "command" (any program)'),
         ('[agents.a]\nkind = "command"\n', 'agents.a is of kind "command", but has no command. Write command = ["./'),
         ('[agents.a]\nkind = "script"\n', 'of kind "script", but has no script. Write script = "turns.toml".'),
         ('[agents.a]\nkind = "script"\nscript = "a"\ncommand = ["a"]\n', 'but has a command. Remove one'),
+        ('[agents.a]\nkind = "acp"\n', 'of kind "acp", but has no command. Write command = ["my-agent", "--acp"], the'),
+        ('[agents.a]\nkind = "acp"\nprofile = "pi"\n', 'agents.a is pi, which does not speak ACP. Remove kind'),
+        ('[agents.aider]\nkind = "acp"\n', "agents.aider is aider, which does not speak ACP. Remove kind"),
+        ('[agents.a]\nprofile = "cluade"\n', "has the profile cluade, but no such agent is built in. Did you mean cla"),
+        ('[agents.a]\nprofile = "zzz"\n', "no such agent is built in. Built in are claude, codex, opencode,"),
+        ('[agents.a]\nkind = "command"\ncommand = ["a"]\nprofile = "pi"\n', "but has a profile. Remove one of the"),
+        ('[agents.claude]\ncommand = ["x"]\n', "agents.claude is the built-in agent claude, but has a command. Remo"),
+        ('[agents.a]\nprofile = "pi"\nscript = "x"\n', "agents.a is the built-in agent pi, but has a script. Remove i"),
+        ('[chains]\ndefault = ["cluade"]\n', "chains.default names cluade, but there is no such agent. Did you mean c"),
     ],
 )  # fmt: skip
 def test_an_agent_that_cannot_be_asked_is_an_error_where_it_would_be(place: Place, text: str, sentence: str) -> None:
-    """Unknown ones with the nearest known one; those that are not built yet, honestly."""
+    """Unknown ones with the nearest known one."""
     refusal = place.refusal(repository=text + MINE)
     assert len(refusal.splitlines()) == 1
     assert sentence in refusal
 
 
-def test_an_agent_of_a_later_version_may_stand_where_nobody_asks_it(place: Place) -> None:
-    """It is set aside with a warning, and does not get into the policy."""
-    loaded = place.load(
-        repository='[agents.claude]\nmodel = "m"\n[agents.b]\nkind = "acp"\ncommand = ["b"]\n'
-        '[drains]\nreview = ["codex"]\nfix = ["b"]\n'
-    )
-    assert loaded.policy.agents == {}
-    assert loaded.warnings == (
-        "drains.review names codex: the built-in profile of codex is not built yet in this version.",
-        'drains.fix names b: b is of kind "acp", which is not built yet in this version.',
-        "agents.claude is set aside: the built-in profile of claude is not built yet in this version.",
-        "Kept, but without effect in this version: drains.review, drains.fix.",
-    )
+def test_a_built_in_agent_needs_no_entry(place: Place) -> None:
+    """A chain may simply name it, and a model with it; what no chain names is not in the policy."""
+    policy = place.load(repository='[chains]\ndefault = ["claude:small"]\n[drains]\nreview = ["codex"]\n').policy
+    assert policy.agents == {
+        "claude": AgentSpec(kind=AgentKind.PROFILE, profile="claude"),
+        "codex": AgentSpec(kind=AgentKind.PROFILE, profile="codex"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "spec"),
+    [
+        ('[agents.claude]\nmodel = "m"', "claude", AgentSpec(kind=AgentKind.PROFILE, profile="claude", model="m")),
+        (
+            '[agents.work]\nprofile = "claude"\naccount = "firm"\nparallel = 2\nenv = { CLAUDE_CONFIG_DIR = "/w" }',
+            "work",
+            AgentSpec(
+                kind=AgentKind.PROFILE, profile="claude", account="firm", parallel=2, env={"CLAUDE_CONFIG_DIR": "/w"}
+            ),
+        ),
+        ('[agents.gemini]\nkind = "acp"', "gemini", AgentSpec(kind=AgentKind.ACP, profile="gemini")),
+        ('[agents.g]\nkind = "acp"\nprofile = "gemini"', "g", AgentSpec(kind=AgentKind.ACP, profile="gemini")),
+        (
+            '[agents.gemini]\nkind = "acp"\ncommand = ["mine", "--acp"]',
+            "gemini",
+            AgentSpec(kind=AgentKind.ACP, command=("mine", "--acp")),
+        ),
+    ],
+)
+def test_an_entry_says_what_is_different_from_the_built_in_agent(
+    place: Place, text: str, name: str, spec: AgentSpec
+) -> None:
+    """Under its own name, or under one of the user's; by its stream, or by ACP."""
+    assert place.load(repository=text).policy.agents == {name: spec}
 
 
 def test_an_agent_of_ones_own_may_have_a_known_name(place: Place) -> None:
@@ -655,6 +684,8 @@ def test_a_frozen_policy_is_amended_without_reading_files(place: Place) -> None:
     assert amended(frozen, Flags(agents=("played",))) == msgspec.structs.replace(
         frozen, chain=(AgentRef("played"),), drains={}
     )
+    amendment = amended(frozen, Flags(agents=("gemini",)))
+    assert amendment.agents == {**frozen.agents, "gemini": AgentSpec(kind=AgentKind.PROFILE, profile="gemini")}
     with pytest.raises(ConfigErrors, match=r"^--agent: .* names playd, .* Did you mean played\?"):
         amended(frozen, Flags(agents=("playd",)))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storyloop.config import load
-from storyloop.config.detect import Proposals, ProposedCheck, ProposedSetup, agents_found, propose
+from storyloop.config.detect import Proposals, ProposedCheck, ProposedSetup, propose
 from storyloop.config.starter import render_storyloop_toml
 from storyloop.core.policy import Command
 
@@ -241,12 +241,6 @@ def test_markers_of_unexpected_shapes_are_harmless(tmp_path: Path, text: str) ->
     assert found(tmp_path, {"package.json": text, "pyproject.toml": odd})[0] == {}
 
 
-def test_agents_are_found_by_their_names_on_the_path() -> None:
-    """In the order in which we list them; unknown programs are nobody's agent."""
-    there = {"codex": "/bin/codex", "claude": "/bin/claude", "ls": "/bin/ls"}
-    assert agents_found(there.get) == ("claude", "codex")
-
-
 # --- the file ----------------------------------------------------------------------------------------
 
 FULL = Proposals(
@@ -274,26 +268,28 @@ def test_the_file_that_init_writes_loads_as_what_was_found(tmp_path: Path) -> No
     assert loaded.policy.worktree.copy == (".env",)
 
 
-def test_the_file_says_why_and_does_not_promise_agents_that_cannot_run(tmp_path: Path) -> None:
-    """Its example works as soon as the comment signs are taken away."""
+def test_the_file_says_why_and_names_the_agents_that_are_here(tmp_path: Path) -> None:
+    """They are asked in the order in which they were given."""
     text = render_storyloop_toml(FULL, agents_found=("claude", "codex"))
-    assert "# Agents found on this machine: claude, codex.\n# Profiles of such agents are not built into" in text
     assert 'test-go = "go test ./..."  # go.mod is there\n' in text
+    (tmp_path / "storyloop.toml").write_text(text)
+    loaded = load(root=tmp_path, environ={"HOME": str(tmp_path)})
+    assert [str(ref) for ref in loaded.policy.chain] == ["claude", "codex"]
+
+
+def test_where_nothing_was_found_the_file_says_how_to_go_on(tmp_path: Path) -> None:
+    """It is valid as it is."""
+    text = render_storyloop_toml(Proposals(), agents_found=())
+    assert "No agent known by name was found; `storyloop agents` tells how to install one." in text
+    assert "# test = " in text
+    (tmp_path / "storyloop.toml").write_text(text)
+    assert load(root=tmp_path, environ={"HOME": str(tmp_path)}).policy.checks == {}
     example = text[text.index("# [agents.mine]") : text.index("# Run by Storyloop")]
     uncommented = "\n".join(line.removeprefix("#").removeprefix(" ") for line in example.splitlines())
     (tmp_path / "storyloop.toml").write_text(uncommented)
     loaded = load(root=tmp_path, environ={"HOME": str(tmp_path)})
     assert str(loaded.policy.chain[0]) == "mine"
     assert loaded.policy.agents["mine"].command == (f"{tmp_path}/my-agent", "--yes")
-
-
-def test_where_nothing_was_found_the_file_says_how_to_go_on(tmp_path: Path) -> None:
-    """It is valid as it is."""
-    text = render_storyloop_toml(Proposals(), agents_found=())
-    assert "No agent known by name was found." in text
-    assert "# test = " in text
-    (tmp_path / "storyloop.toml").write_text(text)
-    assert load(root=tmp_path, environ={"HOME": str(tmp_path)}).policy.checks == {}
 
 
 @pytest.mark.processes

@@ -29,6 +29,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     import uuid
 
     from storyloop.agents.command import CommandAgents
+    from storyloop.agents.installed import absent_program
     from storyloop.contracts.prompts import TemplatePrompts
     from storyloop.engine.hands import Hands
     from storyloop.service import Service, Tools
@@ -38,7 +39,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.clock import RealClock
     from storyloop.world.papers import WorktreePapers
     from storyloop.world.process import sweep
-    from storyloop.world.programs import absent_program, absent_word
+    from storyloop.world.programs import absent_word
     from storyloop.world.repository import GitRepository
 
     environ = dict(os.environ if environ is None else environ)

@@ -1,15 +1,15 @@
 """`init`: find what proves this project, and write a first storyloop.toml."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import click
 
+from storyloop.agents.installed import found_here
 from storyloop.cli.here import here
 from storyloop.config import REPOSITORY_FILE
-from storyloop.config.detect import agents_found, propose
+from storyloop.config.detect import propose
 from storyloop.config.starter import render_storyloop_toml
 from storyloop.core.errors import UserError
 from storyloop.world.survey import discover
@@ -22,7 +22,7 @@ def init(force: bool, only_print: bool) -> int:
     """Find this project's checks and your agents, and write a commented storyloop.toml."""
     root = Path(discover(here(), os.environ).checkout)
     proposals = propose(root, is_ignored=lambda path: _is_ignored(root, path))
-    found = agents_found(shutil.which)
+    found = found_here(os.environ)
     text = render_storyloop_toml(proposals, agents_found=found)
     for note in proposals.notes:
         click.echo(f"note: {note}", err=True)
@@ -38,7 +38,9 @@ def init(force: bool, only_print: bool) -> int:
         click.echo(f"  check {check.name}: {check.command}  ({check.why})")
     if not proposals.checks:
         click.echo("  no checks were found; name yours there, or give criteria a `verify:` line")
-    click.echo("Next: name an agent there, then `storyloop spec check SPEC` and `storyloop run SPEC`.")
+    first = f"agents: {', '.join(found)}" if found else "no agent known by name was found; name yours there"
+    click.echo(f"  {first}")
+    click.echo("Next: `storyloop spec check SPEC` and `storyloop run SPEC`.")
     return 0
 
 

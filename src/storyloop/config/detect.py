@@ -14,7 +14,6 @@ from typing import cast
 import msgspec
 
 from storyloop.config.files import ConfigErrors, parse, read_text
-from storyloop.config.settings import PROFILES
 
 _COPIED = (".env", ".env.local")
 
@@ -44,11 +43,6 @@ class Proposals(msgspec.Struct, frozen=True, kw_only=True):
     setup: tuple[ProposedSetup, ...] = ()
     copy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def agents_found(which: Callable[[str], str | None]) -> tuple[str, ...]:
-    """The agents that we know by name and that this machine has."""
-    return tuple(name for name in PROFILES if which(name) is not None)
 
 
 def propose(root: Path, *, is_ignored: Callable[[str], bool]) -> Proposals:

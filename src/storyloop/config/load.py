@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from storyloop.config.chains import Described, check_chains, described_agents
+from storyloop.config.chains import Described, built_in, check_chains, described_agents
 from storyloop.config.files import ConfigErrors, Problem, read_text
 from storyloop.config.kinds import literal
 from storyloop.config.layers import DEFAULT, NO_FLAGS, Document, Flags, Origin, Said, Source, say_document, say_flags
@@ -93,9 +93,10 @@ def amended(policy: Policy, flags: Flags) -> Policy:
             said.put(setting.key, value, DEFAULT)
     say_flags(flags, said)
     new = _assembled(said, agents={}, no_wait=flags.no_wait or policy.no_wait)
-    new = msgspec.structs.replace(new, agents=policy.agents, checks=policy.checks)
+    agents = {**built_in({"chains.default": new.chain}), **policy.agents} if flags.agents else policy.agents
+    new = msgspec.structs.replace(new, agents=agents, checks=policy.checks)
     if flags.agents:
-        check_chains(new, Described(agents=new.agents, unready={}, broken=frozenset()), said)
+        check_chains(new, Described(agents=new.agents, broken=frozenset()), said)
     if said.problems:
         raise ConfigErrors(said.problems)
     return new

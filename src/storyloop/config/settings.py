@@ -16,15 +16,16 @@ from storyloop.config import kinds
 from storyloop.config.kinds import Kind
 from storyloop.core.policy import Drain, OnExhausted, Policy, Require, SandboxMode
 
-# Agents that will need no entry once their profiles are built in.
+# The built-in agents, which need no entry: the names of the table in `agents.profiles`, which is beside us.
 PROFILES = (
     "claude", "codex", "opencode", "gemini", "qwen", "copilot", "pi", "kimi",
     "aider", "mini", "cursor-agent", "amp", "goose", "crush", "kiro",
 )  # fmt: skip
+SPEAK_ACP = frozenset(PROFILES) - {"pi", "aider", "mini", "amp", "crush"}
 
 
 class WrittenKind(StrEnum):
-    """What a file may call an agent's kind; the last one cannot be run by this version."""
+    """What a file may call an agent's kind; a built-in agent has none."""
 
     COMMAND = "command"
     SCRIPT = "script"
@@ -54,11 +55,14 @@ _RUN_NOW = (Drain.STORY, Drain.COMMIT)
 
 SETTINGS = (
     Setting("agents.*.kind", kinds.one_of(WrittenKind), "How the agent is spoken to."),
-    Setting("agents.*.command", kinds.WORDS, 'Program and arguments of an agent of kind "command".'),
+    Setting("agents.*.profile", kinds.TEXT, "The built-in agent that it is, under a name of your own."),
+    Setting("agents.*.command", kinds.WORDS, 'Program and arguments of an agent of kind "command" or "acp".'),
     Setting("agents.*.script", kinds.TEXT, 'The file of turns that an agent of kind "script" plays.'),
     Setting("agents.*.model", kinds.TEXT, "The model it is asked to use unless the chain names one."),
     Setting("agents.*.env", kinds.ENVIRONMENT, "Variables it gets besides the allow-list."),
     Setting("agents.*.pass_env", kinds.VARIABLES, "Variables of yours that are handed on to it."),
+    Setting("agents.*.account", kinds.TEXT, "Agents of one account share its limits."),
+    Setting("agents.*.parallel", kinds.count(1), "The most calls of it at one time on this machine."),
     Setting("chains.default", kinds.CHAIN, "The agents to ask, the preferred one first."),
     *(Setting(f"drains.{drain}", kinds.CHAIN, _DRAINS[drain], drain not in _RUN_NOW) for drain in Drain),
     Setting("checks.*", kinds.CHECK, "A command that must be green; they run in the order of the file."),

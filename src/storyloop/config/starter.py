@@ -10,10 +10,15 @@ _HEAD = """\
 # `storyloop config show` prints every value in force and where it comes from.
 """
 
-_AGENTS = """\
-# {found}
-# Profiles of such agents are not built into this version yet. Any program of yours that takes its task on stdin
-# works: describe it and name it in the chain.
+_FOUND = """\
+# Agents that were found here, the preferred one first; the others are fallen back to. `storyloop agents` shows more.
+[chains]
+default = {chain}
+"""
+
+_OWN = """\
+# No agent known by name was found; `storyloop agents` tells how to install one. Any program of yours that takes its
+# task on stdin works too: describe it and name it in the chain.
 #
 # [agents.mine]
 # kind = "command"
@@ -32,9 +37,8 @@ _NO_CHECKS = """\
 
 def render_storyloop_toml(proposals: Proposals, *, agents_found: Sequence[str]) -> str:
     """A valid file with comments. To write it, never over another, and to tell the notes is the caller's part."""
-    names = ", ".join(agents_found)
-    found = f"Agents found on this machine: {names}." if names else "No agent known by name was found."
-    parts = [_HEAD, _AGENTS.format(found=found), "\n".join(_checks(proposals))]
+    agents = _FOUND.format(chain=literal(list(agents_found))) if agents_found else _OWN
+    parts = [_HEAD, agents, "\n".join(_checks(proposals))]
     if proposals.setup or proposals.copy:
         parts.append("\n".join(_worktree(proposals)))
     return "\n".join(parts)

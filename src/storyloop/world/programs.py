@@ -1,12 +1,10 @@
-"""Programs: whether what a configuration names can be started here, told before a run begins."""
+"""Programs: whether what a line of shell starts is here, told before a run begins."""
 
 import re
 import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-
-from storyloop.core.policy import AgentKind, AgentSpec
 
 # What `sh` does itself, so that no file need be there. Words that begin something else (`(`, `!`) are not plain.
 _SHELL = frozenset(
@@ -65,14 +63,6 @@ _SHELL = frozenset(
     ]
 )
 _PLAIN = re.compile(r"[\w./+-]+")
-
-
-def absent_program(agent: AgentSpec, environ: Mapping[str, str]) -> str | None:
-    """What this agent starts or plays, when it is not on this machine."""
-    if agent.kind is AgentKind.SCRIPT:
-        return agent.script if agent.script is not None and not Path(agent.script).is_file() else None
-    program = agent.command[0]
-    return program if shutil.which(program, path=environ.get("PATH")) is None else None
 
 
 def absent_word(line: str, root: Path, environ: Mapping[str, str]) -> str | None:
