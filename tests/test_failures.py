@@ -127,6 +127,8 @@ MET: list[tuple[str, str, list[Any], int | str, str, Failure]] = [
         OFFLINE,
     ),
     ("codex", "an unknown flag", [], 2, "error: unexpected argument '--nonsense' found", CONFIG),
+    ("codex", "no Node for its launcher", [], 127, "env: 'node': No such file or directory", Failure.MISSING),
+    ("plain", "a test run that ends with 127", ["words"], 127, "", TRANSIENT),
     ("codex", "a lost session", [], 1, "Error: thread/resume failed: no rollout found", TRANSIENT),
     ("opencode", "429", [opencode_error("APIError", "no", 429)], 1, "", LIMIT),
     ("opencode", "401", [opencode_error("APIError", "no", 401)], 1, "", AUTH),

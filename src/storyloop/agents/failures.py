@@ -19,6 +19,7 @@ from storyloop.world.text import readable, signal_name
 
 _MAX_MESSAGE = 500  # characters
 _NO_EXITS: Mapping[int, Failure] = MappingProxyType({})
+_UNSTARTED = {126: Failure.MISSING, 127: Failure.MISSING}  # a launcher's word for what it launches: no Node, say
 _DECIDED_BEFORE = ("stopped", "orphaned", "failed_to_start")  # by us, or before there was an agent
 
 _STATUSES = {
@@ -93,7 +94,8 @@ def classify(
         if failure is not None and not (timed_out and failure is Failure.TRANSIENT):
             resets_at = _reset(trouble, now) if failure is Failure.LIMIT else None
             return Failed(failure=failure, message=message[: 2 * _MAX_MESSAGE], resets_at=resets_at)
-    failure = exits.get(ended.code, Failure.TRANSIENT) if ended.how == "exited" and ended.code else Failure.TRANSIENT
+    meanings = exits if turn.answered else {**_UNSTARTED, **exits}
+    failure = meanings.get(ended.code or 0, Failure.TRANSIENT) if ended.how == "exited" else Failure.TRANSIENT
     return Failed(failure=failure, message=message[: 2 * _MAX_MESSAGE], timed_out=timed_out)
 
 
