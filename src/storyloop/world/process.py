@@ -40,6 +40,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     call_dir: Path  # of this one call, and never used again
     argv: tuple[str, ...]
+    fence: tuple[str, ...] = ()  # words of `sandbox.prefix`: they start a process that starts the command inside
     cwd: Path
     env: dict[str, str]  # the whole of it, but for the mark that we add
     stdin: Path | None
@@ -57,11 +58,11 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     how: Literal["exited", "signalled", "idle", "deadline", "spool_cap", "stopped", "orphaned", "failed_to_start"]
     started_at: float  # seconds since the epoch, as `ended_at`
     ended_at: float
-    code: int | None = None  # the agent's own, also where we ended it
+    code: int | None = None  # the agent's own, also where we ended it; in a fence 128 and more for a signal
     signal: int | None = None
     errno: int | None = None  # why it failed to start, and what was to blame
     blamed: Literal["command", "cwd", "stdin", "call_dir"] | None = None
-    leftovers: int = 0  # processes besides the agent that had to be ended
+    leftovers: int = 0  # processes besides the agent that had to be ended; those in a fence die with it, uncounted
     survivors: int = 0  # ... and that even SIGKILL did not end: another user's, or stuck in the kernel
     cpu_seconds: float = 0.0  # of the whole tree
     max_rss: int = 0  # bytes, of its largest process
@@ -284,6 +285,7 @@ def _spawn(call_dir: Path, order: Order, alive: int) -> subprocess.Popen[bytes]:
         "spool_cap": order.spool_cap,
         "orphan_grace": order.orphan_grace,
         "term_grace": order.term_grace,
+        "fence": len(order.fence),
     }
     if "LC_CTYPE" in order.env:
         options["lc_ctype"] = order.env["LC_CTYPE"]
@@ -295,7 +297,7 @@ def _spawn(call_dir: Path, order: Order, alive: int) -> subprocess.Popen[bytes]:
                 [
                     *(sys.executable, "-I", "-S", SUPERVISOR),
                     *(f"{name}={value}" for name, value in options.items()),
-                    *("--", *order.argv),
+                    *("--", *order.fence, *order.argv),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

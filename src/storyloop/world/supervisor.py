@@ -19,6 +19,11 @@ nothing behind costs neither a grace nor a look at /proc.
 Every clock here stands still while the machine sleeps (CLOCK_MONOTONIC): an agent does not work while the
 lid is closed, and measured by the wall each of them would be past its deadline at the moment of waking.
 
+A fence (`sandbox.py`) stands between us and an agent: bubblewrap, its init, and only then the agent. These two pass
+on how the agent ended, but no signal, and they die of SIGTERM or are deaf to it. So SIGTERM is for what is inside,
+and SIGKILL for all: bubblewrap's own end is that of everything inside, by the kernel's hand. In the same way ends what
+a fenced agent leaves behind.
+
 It lives beside each agent, hence the diet: no subprocess, json, typing, and `_signal`, because `signal`
 pulls in enum. Only the standard library, since -I -S hides everything else.
 
@@ -26,6 +31,7 @@ The untidy part: without Linux there is no sub-reaper and no /proc. There the ag
 killed, and what left that group survives until Storyloop sweeps by the mark in the environment.
 """
 
+import errno
 import fcntl
 import os
 import sys
@@ -52,8 +58,9 @@ STUBBORN = 10.0  # a process that SIGKILL does not end (another user's, or stuck
 class Tree:
     """The agent and everything that came of it."""
 
-    def __init__(self, agent: int) -> None:
-        self.agent = agent
+    def __init__(self, agent: int, *, fenced: bool = False) -> None:
+        self.agent = agent  # or the fence around it
+        self.fenced = fenced
         self.status: int | None = None  # of the agent, as waitpid gives it
         self.leftovers: set[int] = set()  # what we had to signal besides the agent
         self.survivors = 0
@@ -87,7 +94,7 @@ class Tree:
         if is_done():
             return True
         until = time.monotonic() + grace
-        self.signal(self.members(), _signal.SIGTERM)
+        self.signal(self.members(inside=True), _signal.SIGTERM)
         while not is_done():
             left = until - time.monotonic()
             if left <= 0 or pause(left) in STOPS:
@@ -117,11 +124,11 @@ class Tree:
                 os.kill(pid, signum)
             except (ProcessLookupError, PermissionError):
                 continue
-            if pid != self.agent:
+            if pid != self.agent and not self.fenced:
                 self.leftovers.add(pid)
 
-    def members(self) -> list[int]:
-        """Everything below us, parents first, so that nobody starts anew what was just ended."""
+    def members(self, *, inside: bool = False) -> list[int]:
+        """Everything below us (or inside the fence), parents first, so that nobody starts anew what was just ended."""
         if sys.platform != "linux":
             return [-self.agent]
         children: dict[int, list[int]] = {}
@@ -131,7 +138,9 @@ class Tree:
         found = [os.getpid()]
         for pid in found:
             found += children.get(pid, [])
-        return found[1:]
+        # No orphan leaves a fence, so our own children are bubblewrap, or the init that outlived it for an instant.
+        fence = [*children.get(found[0], []), *children.get(self.agent, [])] if inside and self.fenced else []
+        return [pid for pid in found[1:] if pid not in fence]
 
 
 def parent_of(pid: str) -> int:
@@ -174,6 +183,8 @@ def spawn(command: list[str], options: dict[str, str], spools: list[int]) -> int
     ours = os.open(".", os.O_RDONLY)
     os.chdir(options["cwd"])
     try:
+        if int(options["fence"]):
+            must_be_there(command[int(options["fence"])])
         return os.posix_spawnp(
             command[0],
             command,
@@ -185,6 +196,14 @@ def spawn(command: list[str], options: dict[str, str], spools: list[int]) -> int
         )
     finally:
         os.fchdir(ours)
+
+
+def must_be_there(program: str) -> None:
+    """Raise what starting it without a fence would raise; bubblewrap itself would only say so on stderr."""
+    places = [""] if "/" in program else os.environ.get("PATH", os.defpath).split(":")
+    paths = [os.path.join(place, program) for place in places]
+    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
 def watch(tree: Tree, options: dict[str, str], spools: list[int]) -> str | None:
@@ -278,6 +297,7 @@ def main(words: list[str]) -> int:
     split = words.index("--")
     options = dict(word.split("=", 1) for word in words[:split])
     command = words[split + 1 :]
+    program = command[int(options["fence"])]
     os.set_inheritable(int(options["alive"]), False)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, AWAITED)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # ignored, it would bury our children unseen
@@ -288,9 +308,9 @@ def main(words: list[str]) -> int:
         write_pid()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         spools = [os.open(name, flags, 0o600) for name in ("stdout", "stderr")]
-        tree = Tree(spawn(command, options, spools))
+        tree = Tree(spawn(command, options, spools), fenced=options["fence"] != "0")
     except OSError as error:
-        blamed = {command[0]: "command", options["cwd"]: "cwd", options["stdin"]: "stdin"}
+        blamed = {program: "command", options["cwd"]: "cwd", options["stdin"]: "stdin"}
         facts["how"] = "failed_to_start"
         facts["errno"] = error.errno or 0
         facts["blamed"] = blamed.get(error.filename, "call_dir")
