@@ -546,6 +546,11 @@ def test_a_glance_shows_the_newest_and_then_nothing_new() -> None:
     assert glance(spool, dialect_named("claude"), since) == (None, since)
 
 
+def test_a_glance_passes_over_blank_lines() -> None:
+    """They are no words."""
+    assert glance(spooled(["words", "", " "]), dialect_named("plain"), 0)[0] == Seen(What.TEXT, "words")
+
+
 def test_a_glance_costs_the_same_for_a_spool_of_any_size() -> None:
     """It reads a fixed number of bytes, though twenty megabytes were added."""
     spool = Counted(spooled([codex(type="agent_message", text=f"words {n}") for n in range(250_000)]).getvalue())

@@ -36,6 +36,6 @@ def glance(spool: BinaryIO, dialect: Dialect, since: int) -> tuple[Seen | None, 
     if start > since:
         del lines[0]  # its beginning lies outside of the window
     for line in reversed(lines):
-        if shown := [*dialect.feed(line)]:
+        if line.strip() and (shown := [*dialect.feed(line)]):
             return shown[-1], start + len(whole) + 1
     return None, start + len(whole) + 1

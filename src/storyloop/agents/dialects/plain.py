@@ -20,6 +20,8 @@ _TOKENS = re.compile(
     r"(?: Cost: \$([\d.]+) message)?"
 )
 _OWN = (b"litellm.", b"Tokens: ", b"Retrying in ")
+_INITIALS = frozenset(own[:1] for own in _OWN)
+_OVERHEAD = 64  # bytes that a line takes besides its own
 _ERROR = re.compile(r"litellm\.(\w+): (.*)")
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
@@ -28,19 +30,22 @@ class _Plain(Tally):
     def __init__(self) -> None:
         super().__init__()
         self.finished = True
-        self._tail = bytearray()
+        self._tail = b""
+        self._lines: list[bytes] = []  # those after the tail; one by one they would cost too much
+        self._room = MAX_ANSWER  # bytes of memory that they may take
         self._head = _HEAD
         self._aider = False
         self._paragraph = False  # the last error's goes on
 
     def feed(self, line: bytes) -> Iterable[Seen]:
         """What this line shows."""
-        tail = self._tail
-        tail += line
-        if len(tail) > 2 * MAX_ANSWER:
-            del tail[:-MAX_ANSWER]
+        self._lines.append(line)
+        self._room -= len(line) + _OVERHEAD
+        if self._room < 0:
+            self._fold_lines()
         if self._aider:
-            self._of_aider(line)
+            if line[:1] in _INITIALS or self.trouble is not None:
+                self._of_aider(line)
         elif self._head:
             self._head -= 1
             self.answered = True
@@ -49,8 +54,13 @@ class _Plain(Tally):
         return map(_shown, () if line.isspace() else (line,))
 
     def turn(self) -> Turn:
-        self.answer = self._tail[-MAX_ANSWER:].decode("utf-8", "replace")
+        self._fold_lines()
+        self.answer = self._tail.decode("utf-8", "replace")
         return super().turn()
+
+    def _fold_lines(self) -> None:
+        self._tail = (self._tail + b"".join(self._lines))[-MAX_ANSWER:]
+        self._lines, self._room = [], MAX_ANSWER
 
     def _of_aider(self, line: bytes) -> None:
         if line.startswith(_OWN):
