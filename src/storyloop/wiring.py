@@ -28,8 +28,8 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     """The service over the real world."""
     import uuid
 
-    from storyloop.agents.command import CommandAgents
     from storyloop.agents.installed import absent_program
+    from storyloop.agents.processes import ProcessAgents
     from storyloop.contracts.prompts import TemplatePrompts
     from storyloop.engine.hands import Hands
     from storyloop.service import Service, Tools
@@ -50,7 +50,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
         return Hands(
             clock=clock,
             repository=GitRepository(identity=identity, checkout=checkout, environ=environ),
-            agents=CommandAgents(environ),
+            agents=ProcessAgents(environ),
             checks=SupervisedChecks(environ),
             prompts=TemplatePrompts(),
             papers=WorktreePapers(),

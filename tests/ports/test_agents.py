@@ -14,9 +14,10 @@ import msgspec
 import psutil
 import pytest
 
-from storyloop.agents.command import SPOOL_CAP, CommandAgents
 from storyloop.agents.memory import MemoryAgents
+from storyloop.agents.processes import ProcessAgents
 from storyloop.agents.script import parse_script
+from storyloop.agents.start import SPOOL_CAP
 from storyloop.core.artifacts import CommitMessage, DevelopmentResult
 from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
@@ -82,7 +83,7 @@ class Bench:
 class Processes(Bench):
     def agents(self, script: str) -> Agents:
         (self.root / "turns.toml").write_text(script)
-        return CommandAgents(ENVIRON)
+        return ProcessAgents(ENVIRON)
 
     def files(self) -> dict[str, bytes]:
         paths = (path for path in self.worktree.rglob("*") if not path.is_dir() or path.is_symlink())
@@ -95,7 +96,7 @@ class Processes(Bench):
 
     def shell(self, line: str, *, spool_cap: int = SPOOL_CAP, **more: Any) -> CallReport:
         """What comes of an agent that is a line of shell."""
-        agents = CommandAgents(ENVIRON, spool_cap=spool_cap)
+        agents = ProcessAgents(ENVIRON, spool_cap=spool_cap)
         report = agents.launch(self.order(agent=in_shell(line, **more.pop("agent", {})), **more)).wait(30)
         assert report is not None
         return report
@@ -542,7 +543,7 @@ def test_a_program_that_is_not_there_is_missing(
     (processes.worktree / "no-interpreter").write_text("#!/no/such/interpreter\n")
     (processes.worktree / "no-interpreter").chmod(0o755)
     agent = AgentSpec(kind=AgentKind.COMMAND, command=command)
-    report = CommandAgents(ENVIRON).launch(processes.order(agent=agent)).wait(30)
+    report = ProcessAgents(ENVIRON).launch(processes.order(agent=agent)).wait(30)
     assert report is not None
     assert isinstance(report.outcome, Failed)
     assert report.outcome.failure is failure
@@ -568,7 +569,7 @@ def test_a_worktree_that_is_gone_is_for_the_operator(processes: Processes) -> No
 def test_stopping_a_call_interrupts_it(processes: Processes) -> None:
     """Its whole tree is gone, and even a finished artifact does not make it a success."""
     agent = in_shell(f"{WRITE}; sleep 60 & echo $! > pid; wait")
-    watch = CommandAgents(ENVIRON).launch(processes.order(agent=agent))
+    watch = ProcessAgents(ENVIRON).launch(processes.order(agent=agent))
     wait_for(processes.worktree / "pid")
     assert watch.wait(0) is None
     watch.stop()
@@ -593,9 +594,9 @@ def killed(processes: Processes) -> Iterator[Callable[[str, CallOrder], None]]:
     def launch_and_kill(line: str, order: CallOrder) -> None:
         program = f"""
 import sys, time, msgspec
-from storyloop.agents.command import CommandAgents
+from storyloop.agents.processes import ProcessAgents
 from storyloop.ports import CallOrder
-CommandAgents({ENVIRON!r}).launch(msgspec.json.decode(sys.stdin.read(), type=CallOrder))
+ProcessAgents({ENVIRON!r}).launch(msgspec.json.decode(sys.stdin.read(), type=CallOrder))
 time.sleep(60)
 """
         order = msgspec.structs.replace(order, agent=in_shell(f"echo > begun; {line}"))
@@ -623,7 +624,7 @@ def test_a_call_outlives_storyloop_and_is_adopted(
     if pause == "0":
         wait_for(Path(artifact_path(order.worktree, order.key)))
         time.sleep(0.3)
-    report = CommandAgents(ENVIRON).adopt(order).wait(10)
+    report = ProcessAgents(ENVIRON).adopt(order).wait(10)
     assert report is not None
     assert report.outcome == OWN
 
@@ -638,7 +639,7 @@ def test_a_call_that_nobody_adopts_is_ended(processes: Processes, killed: Callab
         if is_gone(processes.worktree / "pid"):
             break
         time.sleep(0.01)
-    report = CommandAgents(ENVIRON).adopt(order).wait(10)
+    report = ProcessAgents(ENVIRON).adopt(order).wait(10)
     assert report is not None
     assert isinstance(report.outcome, Interrupted)
 
@@ -647,7 +648,7 @@ def test_a_call_that_nobody_adopts_is_ended(processes: Processes, killed: Callab
 def test_a_call_whose_supervisor_was_killed_is_transient(processes: Processes) -> None:
     """While we watched: the same agent is asked again, and nothing of the first is left."""
     order = processes.order(agent=in_shell("echo $$ > pid; exec sleep 60"))
-    watch = CommandAgents(ENVIRON).launch(order)
+    watch = ProcessAgents(ENVIRON).launch(order)
     wait_for(processes.worktree / "pid")
     os.kill(int(Path(order.call_dir, "pid").read_text()), signal.SIGKILL)
     report = watch.wait(10)
@@ -670,7 +671,7 @@ def test_a_call_that_has_ended_holds_nothing_open(processes: Processes) -> None:
 def test_activity_of_a_running_call_is_read_within_a_bound(processes: Processes) -> None:
     """The last line so far, at most 120 characters, from the last 4 kB."""
     agent = in_shell("yes | head -c 3000000; printf 'reading %200s' x; echo > said; sleep 60")
-    watch = CommandAgents(ENVIRON).launch(processes.order(agent=agent))
+    watch = ProcessAgents(ENVIRON).launch(processes.order(agent=agent))
     wait_for(processes.worktree / "said")
     seen = watch.activity()
     assert seen is not None
@@ -713,7 +714,7 @@ def test_the_documented_agent_of_ones_own_works(processes: Processes, model: str
     for name, text in (("my-agent", script), ("my-model", f"#!/bin/sh\n{model}\n")):
         (processes.root / name).write_text(text)
         (processes.root / name).chmod(0o755)
-    agents = CommandAgents(ENVIRON | {"PATH": f"{processes.root}:{ENVIRON['PATH']}"})
+    agents = ProcessAgents(ENVIRON | {"PATH": f"{processes.root}:{ENVIRON['PATH']}"})
     agent = AgentSpec(kind=AgentKind.COMMAND, command=(f"{processes.root}/my-agent",))
     report = agents.launch(processes.order(agent=agent, prompt="Make it.")).wait(30)
     assert report is not None

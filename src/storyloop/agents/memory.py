@@ -18,10 +18,11 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from storyloop.agents.command import SPOOL_CAP, contract_of
-from storyloop.agents.outcome import NOTHING_LEFT, Traces, report_of
+from storyloop.agents.outcome import NOTHING_LEFT, Traces
+from storyloop.agents.own import report_of
 from storyloop.agents.play import play
 from storyloop.agents.script import ASKED, Script
+from storyloop.agents.start import SPOOL_CAP, contract_of
 from storyloop.core.facts import CallReport
 from storyloop.ports import Activity, CallOrder
 from storyloop.world.process import CallDirUsedError, Exit

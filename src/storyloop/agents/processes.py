@@ -1,17 +1,18 @@
-"""Command agents: any program as an agent, spoken to through stdin, environment variables and two files.
+"""Agents as processes under supervision: the one implementation of the `Agents` port over the real world.
 
-What the program may rely on is docs/own-agent.md. The scripted agent is such a program too, one that ships.
-Everything of a call lies in its call directory (prompt, output, exit record) and in the worktree's `.storyloop`
-(artifact, report, schema), under names that follow from the order alone: so the call is found again.
+What agents have in common is here: the call directory, the launch, the watch. What differs by kind (arguments,
+environment, stdin, and what to make of its output) is told by `own` for programs of the user's, and by `cli` for the
+built-in ones and for ACP.
 """
 
-import sys
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import assert_never
 
-from storyloop.agents.outcome import NOTHING_LEFT, Traces, report_of
+from storyloop.agents import cli, metering, own
+from storyloop.agents.outcome import NOTHING_LEFT, Traces
+from storyloop.agents.start import SPOOL_CAP, Start, contract_of, report_path
 from storyloop.contracts.codec import schema_path
 from storyloop.contracts.xml import MAX_BYTES
 from storyloop.core.errors import OperatorError
@@ -24,39 +25,59 @@ from storyloop.world.files import clear_private, place_private, read_regular
 from storyloop.world.process import Exit, Lost, Order, Supervised
 from storyloop.world.text import readable
 
-SPOOL_CAP = 1 << 31  # bytes of output; an agent that prints more is ended
 _TAIL = 8_192  # bytes of output that a report is made from
-_GLANCE = 4_096  # and that a look at the activity reads
+_GLANCE = 4_096  # and that a look at the activity of a program of the user's reads
 _MAX_REPORT = 1 << 16
 _MAX_ACTIVITY = 120  # characters
 
 
-class CommandAgents:
-    """The `Agents` port over processes under supervision. `environ` is the user's, which agents get a part of."""
+class ProcessAgents:
+    """The `Agents` port over processes. `environ` is the user's, which agents get a part of.
 
-    def __init__(self, environ: Mapping[str, str], *, spool_cap: int = SPOOL_CAP) -> None:
+    `fenced` is whether a sandbox of ours holds what is started here; `directories` are those that agents may use
+    besides the worktree.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        fenced: bool = False,
+        directories: tuple[str, ...] = (),
+        spool_cap: int = SPOOL_CAP,
+    ) -> None:
         self._environ = environ
+        self._fenced = fenced
+        self._directories = directories
         self._spool_cap = spool_cap
 
     def launch(self, order: CallOrder) -> "Call":
         """Start the agent; the moment this returns it has its prompt and a supervisor."""
         schema = schema_path(order.drain)
         contract = contract_of(order)
-        environment = {**order.agent.env, **contract}
+        start = self._start(order)
         call_dir = Path(order.call_dir)
         try:
             clear_private(order.worktree, Path(contract["STORYLOOP_ARTIFACT"]).name)
             clear_private(order.worktree, Path(contract["STORYLOOP_REPORT"]).name)
-            place_private(order.worktree, schema.name, schema.read_bytes())
+            papers = {schema.name: schema.read_bytes(), **start.papers}
+            for name, text in papers.items():
+                place_private(order.worktree, name, text)
             call_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (call_dir / "prompt").write_bytes(order.prompt.encode("utf-8", "replace"))
+            if start.stdin is not None:
+                (call_dir / "prompt").write_bytes(start.stdin)
+            metering.carry(order)
             supervised = process.launch(
                 Order(
                     call_dir=call_dir,
-                    argv=_argv(order),
+                    argv=start.argv,
                     cwd=Path(order.worktree),
-                    env=allowed_environment(self._environ, extra=environment, pass_env=order.agent.pass_env),
-                    stdin=call_dir / "prompt",
+                    env=allowed_environment(
+                        self._environ,
+                        extra={**start.env, **order.agent.env, **contract},
+                        pass_env=(*start.pass_env, *order.agent.pass_env),
+                    ),
+                    stdin=None if start.stdin is None else call_dir / "prompt",
                     worktree=Path(order.worktree),
                     idle_timeout=order.idle_timeout,
                     deadline=order.call_timeout,
@@ -76,23 +97,16 @@ class CommandAgents:
         """The call that an earlier process began: still under way, ended meanwhile, or lost."""
         return Call(order, process.adopt(Path(order.call_dir)))
 
-
-def contract_of(order: CallOrder) -> dict[str, str]:
-    """What an agent is told through its environment."""
-    artifact = Path(artifact_path(order.worktree, order.key))
-    return {
-        "STORYLOOP_RUN": order.run_id,
-        "STORYLOOP_STORY": order.story or "",
-        "STORYLOOP_DRAIN": order.drain,
-        "STORYLOOP_ATTEMPT": str(order.attempt),
-        "STORYLOOP_CALL": str(order.call),
-        "STORYLOOP_MODE": order.mode,
-        "STORYLOOP_MODEL": order.ref.model or order.agent.model or "",
-        "STORYLOOP_SESSION": order.session or "",
-        "STORYLOOP_ARTIFACT": str(artifact),
-        "STORYLOOP_SCHEMA": str(artifact.with_name(schema_path(order.drain).name)),
-        "STORYLOOP_REPORT": str(_report_path(order)),
-    }
+    def _start(self, order: CallOrder) -> Start:
+        match order.agent.kind:
+            case AgentKind.COMMAND | AgentKind.SCRIPT:
+                return own.start(order)
+            case AgentKind.PROFILE:
+                return cli.start(order, fenced=self._fenced, directories=self._directories)
+            case AgentKind.ACP:
+                return cli.start_host(order, fenced=self._fenced, directories=self._directories)
+            case _:
+                assert_never(order.agent.kind)
 
 
 class Call:
@@ -102,7 +116,7 @@ class Call:
         self._order = order
         self._found = found
         self._report: CallReport | None = None
-        self._seen = 0  # bytes of stdout that activity has looked past
+        self._looked_to = 0  # the byte of stdout up to which activity has looked
 
     def wait(self, seconds: float) -> CallReport | None:
         """Its report as soon as it has ended, else None after so many seconds."""
@@ -122,15 +136,18 @@ class Call:
             self._found.stop()
 
     def activity(self) -> Activity | None:
-        """The last line of its output, if there is new output since the last question."""
+        """What its newest output shows, if there is any since the last question."""
         stdout, _ = process.spools(Path(self._order.call_dir))
         size = stdout.stat().st_size if stdout.exists() else 0
-        if size == self._seen:
+        if size == self._looked_to:
             return None
-        self._seen = size
-        lines = [line.strip() for line in readable(process.tail(stdout, _GLANCE)).splitlines()]
-        last = next((line for line in reversed(lines) if line), None)
-        return None if last is None else Activity(text=last[:_MAX_ACTIVITY])
+        if cli.is_known(self._order.agent):
+            text, self._looked_to = cli.glimpse(self._order, stdout, self._looked_to)
+        else:
+            self._looked_to = size
+            lines = [line.strip() for line in readable(process.tail(stdout, _GLANCE)).splitlines()]
+            text = next((line for line in reversed(lines) if line), None)
+        return None if text is None else Activity(text=text[:_MAX_ACTIVITY])
 
     def _reported(self, ended: Exit | Lost, *, watched: bool) -> CallReport:
         match ended:
@@ -149,23 +166,10 @@ class Call:
         with stdout.open("rb") if stdout.exists() else BytesIO() as spool:
             traces = Traces(
                 artifact=read_regular(artifact_path(self._order.worktree, self._order.key), MAX_BYTES),
-                report=read_regular(_report_path(self._order), _MAX_REPORT),
+                report=read_regular(report_path(self._order), _MAX_REPORT),
                 stdout=spool,
                 stdout_tail=process.tail(stdout, _TAIL),
                 stderr_tail=process.tail(stderr, _TAIL),
             )
-            return report_of(self._order, ended, traces)
-
-
-def _argv(order: CallOrder) -> tuple[str, ...]:
-    match order.agent.kind:
-        case AgentKind.COMMAND:
-            return order.agent.command
-        case AgentKind.SCRIPT:
-            return (sys.executable, "-I", "-m", "storyloop.agents.scripted", str(order.agent.script))
-        case _:
-            assert_never(order.agent.kind)
-
-
-def _report_path(order: CallOrder) -> Path:
-    return Path(artifact_path(order.worktree, order.key)).with_suffix(".report.json")
+            known = cli.is_known(self._order.agent)
+            return (cli if known else own).report_of(self._order, ended, traces)

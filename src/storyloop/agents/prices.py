@@ -1,0 +1,25 @@
+"""Prices: what tokens cost, by the table that ships with genai-prices. Nothing is fetched."""
+
+from storyloop.core.usage import Usage
+
+
+def price(usage: Usage) -> float | None:
+    """US dollars for these tokens of their model; None where the model, its price or the library is not there."""
+    if usage.model is None:
+        return None
+    try:
+        from genai_prices import Usage as Tokens
+        from genai_prices import calc_price
+    except ImportError:
+        return None  # an extra that was not asked for
+    held = usage.input_tokens + usage.cache_read_tokens + usage.cache_creation_tokens
+    tokens = Tokens(
+        input_tokens=held,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_creation_tokens,
+        output_tokens=usage.output_tokens,
+    )
+    try:
+        return float(calc_price(tokens, usage.model).total_price)
+    except LookupError:
+        return None
