@@ -41,6 +41,7 @@ from storyloop.world.process import Exit
 from storyloop.world.text import readable
 
 _MAX_SNIPPET = 2_000  # characters
+_MAX_QUOTE = 100
 
 
 def is_known(agent: AgentSpec) -> bool:
@@ -121,7 +122,7 @@ def glimpse(order: CallOrder, stdout: Path, since: int) -> tuple[str | None, int
     """The newest thing that it was seen doing behind byte `since`, and the byte to look from next time."""
     with stdout.open("rb") as spool:
         seen, looked_to = glance(spool, dialect_named(_dialect(order)), since)
-    return None if seen is None else seen.text, looked_to
+    return (seen.text or None) if seen is not None else None, looked_to
 
 
 def report_of(order: CallOrder, ended: Exit, traces: Traces) -> CallReport:
@@ -169,14 +170,14 @@ def _outcome(order: CallOrder, ended: Exit, traces: Traces, turn: Turn) -> Outco
     exits = profile.exits if profile and order.agent.kind is AgentKind.PROFILE else {}
     failed = classify(turn, ended, stderr_tail=traces.stderr_tail, now=now, exits=exits)
     if failed is not None:
-        cure = _cure(order, failed, turn, profile)
+        cure = _cure(order, failed, turn, profile=profile, stdout_tail=traces.stdout_tail)
         return msgspec.structs.replace(failed, message=f"{failed.message} {cure}") if cure else failed
     refused = ", ".join(dict.fromkeys(turn.denied))
     hint = f"The agent was refused what nobody could permit: {refused}." if refused else ""
     return answered(order, traces.artifact, BytesIO(turn.answer.encode("utf-8", "replace")), hint=hint)
 
 
-def _cure(order: CallOrder, failed: Failed, turn: Turn, profile: Profile | None) -> str:
+def _cure(order: CallOrder, failed: Failed, turn: Turn, *, profile: Profile | None, stdout_tail: bytes) -> str:
     """What a person can do about it."""
     where = f"[agents.{order.ref.agent}]"
     if failed.failure is Failure.AUTH:
@@ -185,10 +186,8 @@ def _cure(order: CallOrder, failed: Failed, turn: Turn, profile: Profile | None)
     if failed.failure is Failure.CONFIG:
         return f"Correct the model or {where} in your configuration."
     if failed.failure is Failure.TRANSIENT and not turn.answered and (turn.unknown or turn.broken):
-        kinds = f" (events {', '.join(sorted(turn.unknown)[:5])})" if turn.unknown else ""
-        return (
-            f"Its output is not what we know of it{kinds}: `storyloop agents` tells whether its version was ever seen."
-        )
+        last = readable(stdout_tail).strip().rpartition("\n")[2][:_MAX_QUOTE]
+        return f"It printed what we do not know ({last}): `storyloop agents` tells whether its version was ever seen."
     return ""
 
 

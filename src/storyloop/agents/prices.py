@@ -19,7 +19,10 @@ def price(usage: Usage) -> float | None:
         cache_write_tokens=usage.cache_creation_tokens,
         output_tokens=usage.output_tokens,
     )
+    provider, slash, name = usage.model.partition("/")  # as the agents for many providers write it
     try:
+        if slash:
+            return float(calc_price(tokens, name, provider_id=provider).total_price)
         return float(calc_price(tokens, usage.model).total_price)
     except LookupError:
         return None

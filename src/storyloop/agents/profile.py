@@ -107,13 +107,18 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     def is_logged_in(self, environ: Mapping[str, str]) -> bool | None:
         """True where a key or a login is there; None where that cannot be told from outside."""
         found = any(environ.get(key) for key in self.keys)
-        return found or any(self._placed(path, environ).exists() for path in self.login) or None
+        return found or any(_is_filled(self._placed(path, environ)) for path in self.login) or None
 
     def _placed(self, path: str, environ: Mapping[str, str]) -> Path:
         moved = environ.get(self.moved_by) if self.moved_by else None
         if moved and Path(path).is_relative_to(self.home[0]):
             return Path(moved, Path(path).relative_to(self.home[0]))
         return Path(environ.get("HOME") or Path.home(), path)
+
+
+def _is_filled(path: Path) -> bool:
+    """Some leave an empty `{}` where nobody has logged in yet."""
+    return path.exists() and path.stat().st_size > len("{}\n")
 
 
 def spliced(argv: tuple[str, ...], parts: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
