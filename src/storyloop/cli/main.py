@@ -23,6 +23,7 @@ _VERBS = {
     "status": "status",
     "show": "show",
     "logs": "logs",
+    "agents": "agents",
     "config": "config",
     "completions": "completions",
 }
@@ -41,6 +42,7 @@ _SHORT = {
     "status": "List the runs of this repository.",
     "show": "One run: what happened, what is proven by what, the cost.",
     "logs": "A run's history, a line for each fact; -f follows.",
+    "agents": "The agents that are here, and what each can do.",
     "config": "Show or change settings.",
     "completions": "Print a shell's completion script.",
 }
