@@ -21,6 +21,7 @@ from storyloop.core.events import (
     Event,
     HandoverCleaned,
     HandoverWritten,
+    LimitLearned,
     RequestRefused,
     RunFinished,
     RunInterrupted,
@@ -68,7 +69,7 @@ class StorySaid(_Said, frozen=True, kw_only=True):
 class Act(_Said, frozen=True, kw_only=True):
     """One thing that a person does, and the facts that come of it."""
 
-    do: str  # run | resume | retry | skip, or what happens outside: turns (another script), put (a file), later (time)
+    do: str  # run | resume | retry | skip, or what happens outside: turns (another script), put (a file), later (time), limit (of an account, met by another run)
     flags: dict[str, Any] = {}
     story: str = ""
     text: str = ""
@@ -163,7 +164,10 @@ def told(event: Event) -> str:
             drain = "" if event.drain is Drain.STORY else f"{event.drain} "
             return f"call {drain}{event.story} {event.call} {event.ref} {event.mode}"
         case CallEnded():
-            return f"ended {event.story} {event.call} {_outcome(event.report)}{_findings(event.findings)}"
+            secret = " secret" if event.secrets else ""
+            return f"ended {event.story} {event.call} {_outcome(event.report)}{secret}{_findings(event.findings)}"
+        case LimitLearned():
+            return f"limit {event.story} {event.ref}"
         case WaitEnded():
             return f"waited {event.story}"
         case StoryLanded():
@@ -253,6 +257,7 @@ class World(Protocol):
     def put(self, state: RunState, path: str, text: str) -> None: ...
     def turns(self, agent: str, turns: list[dict[str, Any]]) -> None: ...
     def later(self, seconds: float) -> None: ...
+    def limit(self, account: str, seconds: float) -> None: ...
     def told(self, call: str) -> str: ...
     def report(self, state: RunState) -> str: ...
 
@@ -284,6 +289,8 @@ class Play:
                 self.world.turns(act.agent, act.turns)
             case "later":
                 self.world.later(act.seconds)
+            case "limit":
+                self.world.limit(act.agent, act.seconds)
             case _:
                 raise AssertionError(act.do)
         news = self._news()

@@ -30,15 +30,18 @@ from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measu
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
-from storyloop.ports import CallOrder, CheckOrder, Free, Place
+from storyloop.ports import CallOrder, CheckOrder, Free, Limited, Place
 from storyloop.service import Prepared, Service, Tools
 from storyloop.views.report import report
 from storyloop.wiring import make_service
+from storyloop.world.accounts import FileAccounts, MemoryAccounts
 from storyloop.world.clock import HandClock
 from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.papers import MemoryPapers
+from storyloop.world.redaction import Redactor
 from storyloop.world.tiny_shell import MemoryChecks
 
+SECRETS = {"DEPLOY_TOKEN": "correct-horse-battery"}  # that the user has in the environment
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 
@@ -66,9 +69,17 @@ def _spec(journey: Journey) -> dict[str, Any]:
 
 
 def _config(journey: Journey, scripts: Path) -> str:
-    agents = {name: {"kind": "script", "script": str(scripts / f"{name}.json")} for name in journey.agents}
+    more = journey.config.get("agents", {})
+    agents = {
+        name: {"kind": "script", "script": str(scripts / f"{name}.json"), **more.get(name, {})}
+        for name in journey.agents
+    }
     chains = {"default": list(journey.agents)}
-    return tomlkit.dumps({"agents": agents, "chains": chains, **journey.config})
+    return tomlkit.dumps({"chains": chains, **journey.config, "agents": agents})
+
+
+def _elsewhere(until: datetime) -> Limited:
+    return Limited(until=until, reason="another run has met it")
 
 
 def _script(turns: list[dict[str, Any]]) -> bytes:
@@ -98,6 +109,7 @@ class Point(msgspec.Struct, frozen=True):
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
+    | {"additions", "limit"}
     | {"guard", "end_left", "wait", "activity", "now"}
 )
 
@@ -259,6 +271,7 @@ class MemoryWorld:
         self.repository = MemoryRepository({path: text.encode() for path, text in journey.files.items()})
         self.journal = MemoryJournal()
         self.papers = MemoryPapers()
+        self.accounts = MemoryAccounts()
         self.scripts = {
             name: parse_script(_script(turns), name=f"{name}.json") for name, turns in journey.agents.items()
         }
@@ -280,6 +293,8 @@ class MemoryWorld:
                 checks=Sharp(self.checks, knife, "world"),
                 prompts=_PROMPTS,
                 papers=Sharp(self.papers, knife, "world"),
+                accounts=Sharp(self.accounts, knife, "world"),
+                secrets=Redactor(SECRETS),
                 place=place,
                 report=lambda state: report(state, self.clock.now()),
             )
@@ -327,6 +342,9 @@ class MemoryWorld:
     def later(self, seconds: float) -> None:
         self.clock.wait_until(self.clock.now() + timedelta(seconds=seconds), threading.Event())
 
+    def limit(self, account: str, seconds: float) -> None:
+        self.accounts.learn(account, None, _elsewhere(self.clock.now() + timedelta(seconds=seconds)))
+
     def told(self, call: str) -> str:
         return self.workers.told[call]
 
@@ -358,7 +376,7 @@ class RealWorld:
         make_repository(self._repository, journey.files, env=self._git_env)
         for agent, turns in journey.agents.items():
             self.turns(agent, turns)
-        self.archive = self._service = make_service({**self._git_env, "STORYLOOP_HOME": str(home / "state")})
+        self.archive = self._service = make_service({**self._git_env, **SECRETS, "STORYLOOP_HOME": str(home / "state")})
         self._run_dir = Path()
 
     def service(self) -> Service:
@@ -396,6 +414,10 @@ class RealWorld:
 
     def later(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def limit(self, account: str, seconds: float) -> None:
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        FileAccounts(self._home / "state").learn(account, None, _elsewhere(until))
 
     def told(self, call: str) -> str:
         (found,) = (self._home / "state" / "runs").glob(f"*/calls/{call}/prompt")

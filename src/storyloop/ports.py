@@ -6,7 +6,7 @@ belongs to the run (an agent that crashed, a check that is red) is a value.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
-from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain
+from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy
 from storyloop.core.progress import Red
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -273,6 +273,10 @@ class Repository(Protocol):
         """What differs between two trees, by path; lines counted for created and modified text files."""
         ...
 
+    def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
+        """The lines that `new_tree` has and `old_tree` has not, by path; without binary and very large files."""
+        ...
+
     def close_worktree(self, place: Place) -> None:
         """Remove the worktree's directory and registration; branch and pins stay."""
         ...
@@ -285,6 +289,9 @@ def artifact_path(worktree: str, key: str) -> str:
     """Where the agent of the call with this key puts its artifact: known before the call, fresh for each."""
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in key)
     return f"{worktree}/.storyloop/{name[-100:]}.xml"
+
+
+_UNFENCED = SandboxPolicy(mode=SandboxMode.OFF)
 
 
 class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,6 +313,7 @@ class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
     call_timeout: float
     idle_timeout: float
     orphan_grace: float
+    sandbox: SandboxPolicy = _UNFENCED
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,6 +350,41 @@ class Agents(Protocol):
         ...
 
 
+class Limited(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent has no quota left, and for how long."""
+
+    until: datetime
+    reason: str
+
+
+class Accounts(Protocol):
+    """What the runs of this machine share of agents' accounts: limits that were met, and seats."""
+
+    def limit(self, account: str, model: str | None) -> Limited | None:
+        """What was last met of this account and model; it may be over by now."""
+        ...
+
+    def learn(self, account: str, model: str | None, limited: Limited | None) -> None:
+        """A limit was met, or (None) there is quota again."""
+        ...
+
+    def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
+        """One of so many seats, and how to give it back; None while all are taken."""
+        ...
+
+
+class Secrets(Protocol):
+    """Knows secrets when it sees them."""
+
+    def text(self, text: str) -> str:
+        """The text without its secrets; the very same object when it has none."""
+        ...
+
+    def find(self, data: bytes) -> list[str]:
+        """The names of the secrets in these bytes, each once."""
+        ...
+
+
 def checks_dir(run_dir: str) -> str:
     """Below it each command of a run has a directory of its own."""
     return f"{run_dir}/checks"
@@ -355,6 +398,7 @@ class CheckOrder(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str
     command: Command
     timeout: float
+    sandbox: SandboxPolicy = _UNFENCED
 
 
 class Checks(Protocol):

@@ -30,30 +30,39 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
 
     from storyloop.agents.installed import absent_program
     from storyloop.agents.processes import ProcessAgents
+    from storyloop.agents.profiles import PROFILES
     from storyloop.contracts.prompts import TemplatePrompts
     from storyloop.engine.hands import Hands
     from storyloop.service import Service, Tools
     from storyloop.views.report import report
+    from storyloop.world.accounts import FileAccounts
     from storyloop.world.checkout import GitCheckout
     from storyloop.world.checks import SupervisedChecks
     from storyloop.world.clock import RealClock
     from storyloop.world.papers import WorktreePapers
     from storyloop.world.process import sweep
     from storyloop.world.programs import absent_word
+    from storyloop.world.redaction import Redactor
     from storyloop.world.repository import GitRepository
+    from storyloop.world.sandbox import Fencing
 
     environ = dict(os.environ if environ is None else environ)
     home = state_directory(environ)
     clock = RealClock()
+    secrets = Redactor(environ)
+    agent_homes = [path for profile in PROFILES.values() for path in profile.homes(environ)]
 
     def hands(place: "Place", identity: str, checkout: str) -> "Hands":
+        fencing = Fencing(environ, state=home, git_dir=identity, agent_homes=agent_homes)
         return Hands(
             clock=clock,
             repository=GitRepository(identity=identity, checkout=checkout, environ=environ),
-            agents=ProcessAgents(environ),
-            checks=SupervisedChecks(environ),
+            agents=ProcessAgents(environ, fencing=fencing),
+            checks=SupervisedChecks(environ, fencing=fencing),
             prompts=TemplatePrompts(),
             papers=WorktreePapers(),
+            accounts=FileAccounts(home),
+            secrets=secrets,
             place=place,
             report=lambda state: report(state, clock.now()),
         )

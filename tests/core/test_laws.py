@@ -62,6 +62,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    LimitLearned,
     RequestRefused,
     RunFinished,
     RunInterrupted,
@@ -235,6 +236,8 @@ class Life:
         state, now = self.run.state, self._now()
         how: dict[str, Any] = {}
         if isinstance(effect, CallAgent):
+            if not effect.begun and self._roll(9) == 0 and self._learns(effect, now):
+                return
             if not effect.begun and self._roll(3) == 0:  # it will be found by whoever looks next
                 self._happened(call_started(effect, now))
                 return
@@ -252,6 +255,20 @@ class Life:
         for event in events[:-1]:
             self._happened(event)
         self._happened(events[-1], effect)
+
+    def _learns(self, effect: CallAgent, now: datetime) -> bool:
+        """Another run has met this agent's limit, if there is still one to be heeded."""
+        state = self.run.state
+        errand = _turn(state.going.work[effect.story])
+        if errand.learned >= state.effective_config().limits.calls_per_errand:
+            return False
+        until = now + timedelta(seconds=[1.0, 60.0, 700.0, FAR][self._roll(4)])
+        key = f"{effect.key}/limit/{errand.learned + 1}"
+        learned = LimitLearned(
+            key=key, at=now, story=effect.story, drain=effect.drain, ref=effect.ref, until=until, reason="elsewhere"
+        )
+        self._happened(learned)
+        return True
 
     def _answer(self, effect: CallAgent, state: RunState) -> dict[str, Any]:
         work = state.going.work[effect.story]
@@ -372,6 +389,7 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     - how far the stories in hand are from their end: preparing, building or proving, describing, landing or
       leaving, closing. Building and proving alternate, so they count alike, and what bounds them is
     - the calls that their errands may still make: each start of a process takes one;
+    - the limits of other runs that they may still heed;
     - the calls under way: each end takes one, whatever it comes to;
     - the commands that are still to be run on what the last call left;
     - the waits: the one that is on, and those that other agents' cooling down could put behind it;
@@ -391,6 +409,7 @@ def budget_left(state: RunState) -> tuple[int, ...]:
         progress.ledger.iterations_allowed,
         sum(LIFE[type(work.stage)] for work in works),
         sum(policy.limits.calls_per_errand - errand.calls for _, errand in turns),
+        sum(policy.limits.calls_per_errand - errand.learned for _, errand in turns),
         sum(isinstance(errand.stage, Calling) for _, errand in turns),
         sum(_commands_owed(state, work) for work in works),
         sum(_waits(state, errand) for work, errand in turns if isinstance(work.stage, Building | Describing)),

@@ -111,6 +111,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     position: int = 0
     cycle: int = 0
     calls: int = 0
+    learned: int = 0  # limits that other runs had met; as many are heeded as calls may be made
     session: str | None = None  # the current agent's session, if it told one
     rung: int = 0  # how far loop recovery has escalated; only rises
     invalid_text: str = ""  # what the last invalid artifact said, for a retry without a session
@@ -231,6 +232,12 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str  # effect, arguments without counters, digest of the work product
 
 
+def limit_learned(errand: Errand, cs: ContinuationState, *, table: CoolingTable, now: datetime) -> Moved:
+    """The agent whose turn it is cools down, and was not asked: no call, no attempt and no cycle is spent."""
+    errand = msgspec.structs.replace(errand, learned=errand.learned + 1)
+    return _at_first_ready(errand, cs, table, now, start=errand.position)
+
+
 def wait_ended(errand: Errand, cs: ContinuationState, *, table: CoolingTable, now: datetime) -> Moved:
     """The moment has come: ask the agent it waited for if that is ready. A human has resumed: begin at the head."""
     match errand.stage:
@@ -265,8 +272,10 @@ def _at_this_or_first_ready(errand: Errand, cs: ContinuationState, table: Coolin
     return _at_first_ready(errand, cs, table, now)
 
 
-def _at_first_ready(errand: Errand, cs: ContinuationState, table: CoolingTable, now: datetime) -> Moved:
-    match first_ready(errand.chain, table, now):
+def _at_first_ready(
+    errand: Errand, cs: ContinuationState, table: CoolingTable, now: datetime, *, start: int = 0
+) -> Moved:
+    match first_ready(errand.chain, table, now, start=start):
         case Found(position=position):
             moved = msgspec.structs.replace(errand, stage=Owed(), position=position)
         case Later(position=position, until=until, reason=reason):

@@ -102,6 +102,17 @@ class CallEnded(_Event, frozen=True, kw_only=True, tag="call_ended"):
     pin: Pin
     changed: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    secrets: tuple[str, ...] = ()  # changed files that hold a known secret, each with the secret's name
+
+
+class LimitLearned(_Event, frozen=True, kw_only=True, tag="limit_learned"):
+    """Before it was asked, it was known that an agent has no quota left: another run on this machine had met it."""
+
+    story: str
+    drain: Drain
+    ref: AgentRef
+    until: datetime
+    reason: str
 
 
 class WaitEnded(_Event, frozen=True, kw_only=True, tag="wait_ended"):
@@ -189,6 +200,7 @@ Event = (
     | HandoverWritten
     | CallStarted
     | CallEnded
+    | LimitLearned
     | WaitEnded
     | StoryLanded
     | StoryLeft

@@ -4,9 +4,10 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.draft import Draft
-from storyloop.core.errand import Delivered, Errand, GivenUp
+from storyloop.core.errand import Delivered, Errand, GivenUp, Shortfall
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
     CallEnded,
@@ -15,6 +16,7 @@ from storyloop.core.events import (
     Event,
     HandoverCleaned,
     HandoverWritten,
+    LimitLearned,
     StoryLanded,
     StoryLeft,
     StoryStarted,
@@ -46,7 +48,7 @@ from storyloop.core.steps import (
     work_of,
 )
 from storyloop.core.usage import Spending
-from storyloop.core.words import IterationStatus
+from storyloop.core.words import DevelopmentStatus, IterationStatus
 
 _MOST_RED = 6  # commands whose output is carried to the next attempt,
 _TAIL_CHARACTERS = 4_000  # and how much of each
@@ -183,10 +185,24 @@ def call_ended(run: Draft, event: CallEnded) -> None:
         work,
         pin=event.pin,
         changed=event.changed,
+        secrets=event.secrets,
         snippet=report.snippet[-SNIPPET_CHARACTERS:] or work.snippet,
         usage=usage,
     )
     _errand_moved(run, with_errand(run, work, errand, cs), event)
+
+
+def limit_learned(run: Draft, event: LimitLearned) -> None:
+    """The agent that was to be asked has no quota left: another one is asked, or it is waited for."""
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Owed) and errand.drain is event.drain, run, event)
+    expect(errand.ref == event.ref and event.until > event.at, run, event)
+    expect(errand.learned < run.policy().limits.calls_per_errand, run, event)
+    known = run.cooling.get(str(event.ref))
+    limit = Cooling(until=event.until, times=known.times if known else 0, reason=event.reason)
+    run.cooling = run.cooling | {str(event.ref): limit}
+    errand, cs = errands.limit_learned(errand, cs, table=run.cooling, now=event.at)
+    with_errand(run, work, errand, cs)
 
 
 def wait_ended(run: Draft, event: WaitEnded) -> None:
@@ -206,6 +222,17 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             run.put(replace(work, stage=replace(landing, message=message)))
         case GivenUp(), Describing(landing=landing):
             run.put(replace(work, stage=landing))  # the message is then ours
+        case Delivered(artifact=DevelopmentResult() as result), Building() if work.secrets:
+            told = ", ".join(work.secrets)
+            shortfall = Shortfall(
+                status=DevelopmentStatus.FAILED,
+                summary=result.summary,
+                files=work.changed,
+                next_steps=f"Remove these secrets from the files; read them from the environment instead: {told}.",
+                reason=f"a secret must not be committed: {told}",
+                fingerprint=f"call_agent/{errand.drain}/{work.story}/{errand.ref}/secrets/{told}",
+            )
+            _fell_short(run, work, shortfall, event)
         case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
             tree = work.pin.tree
             owed = owed_measurements(work, tree, run.spec.story(work.story), run.policy())
@@ -250,12 +277,19 @@ def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
         _passing(run, work, proving, note=judgement.note, event=event)
         return
     assert isinstance(judgement, GreenButPartial | Short)
+    _fell_short(run, work, judgement.shortfall, event, evidence=proving.measured)
+
+
+def _fell_short(
+    run: Draft, work: Work, shortfall: Shortfall, event: Event, *, evidence: tuple[Evidence, ...] = ()
+) -> None:
+    """The next attempt, or the end of the story's attempts."""
     errand, cs = errands.work_failed(
-        work.errand, work.cs, judgement.shortfall, table=run.cooling, limits=policy.limits, now=event.at
+        work.errand, work.cs, shortfall, table=run.cooling, limits=run.policy().limits, now=event.at
     )
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):
-        _given_up(run, work, errand.stage.reason, event, evidence=proving.measured)
+        _given_up(run, work, errand.stage.reason, event, evidence=evidence)
     else:
         run.put(work)
 
@@ -283,7 +317,7 @@ def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tu
         note = "passed when its attempts ended: all is green, but the agent still said partial"
         _passing(run, work, work.green, note=note, event=event)
         return
-    commit = run.policy().limits.on_exhausted is OnExhausted.COMMIT
+    commit = run.policy().limits.on_exhausted is OnExhausted.COMMIT and not work.secrets
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
     run.put(replace(work, stage=leaving))
 

@@ -62,7 +62,11 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()
     account: str | None = None  # agents of one account share its limits; None: the agent is an account of its own
-    parallel: int | None = None  # calls of this agent at one time, of all runs on this machine
+    parallel: int | None = None  # calls of this account at one time, of all runs on this machine
+
+    def shared_account(self) -> str | None:
+        """Whose limits this agent shares with other runs; None for a program that nobody else need know."""
+        return self.account or self.profile
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

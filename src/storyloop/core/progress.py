@@ -123,6 +123,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     green_before: tuple[int, ...] = ()
     pin: Pin | None = None  # the worktree's files when the last call ended
     changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
+    secrets: tuple[str, ...] = ()  # known secrets in them, each with its file: such work is not proven, nor committed
     red: tuple[Red, ...] = ()  # what was not green at the last proof
     green: Proving | None = None  # the last proof, if all of it was green and only the agent saw more to do
     calls: int = 0  # of all its errands

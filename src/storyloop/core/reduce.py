@@ -19,6 +19,7 @@ from storyloop.core.events import (
     Event,
     HandoverCleaned,
     HandoverWritten,
+    LimitLearned,
     RequestRefused,
     RunFinished,
     RunInterrupted,
@@ -42,6 +43,7 @@ from storyloop.core.iteration import (
     handover_written,
     landed,
     left,
+    limit_learned,
     measured_anew,
     probed,
     proof_measured,
@@ -171,6 +173,8 @@ def _fold(run: Draft, event: Event) -> None:
             left(run, event)
         case WaitEnded():
             wait_ended(run, event)
+        case LimitLearned():
+            limit_learned(run, event)
         case WorktreeOpened():
             expect(not run.opening.worktree_opened, run, event)
             run.opening = replace(run.opening, worktree_opened=True)

@@ -1,19 +1,21 @@
 """Calls: asking an agent, or finding the call that an earlier process began; then taking stock of the worktree."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from storyloop.core.effects import CallAgent
-from storyloop.core.errand import Calling
+from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import ProgrammerError
-from storyloop.core.events import CallEnded, CallStarted, Event
-from storyloop.core.facts import CallReport
+from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned
+from storyloop.core.facts import Answered, CallReport, Failed, Failure
 from storyloop.core.progress import Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.engine.hands import Hands
 from storyloop.engine.prompting import values_of
-from storyloop.ports import Author, CallOrder, Watch
+from storyloop.engine.secrecy import secrets_added
+from storyloop.ports import Author, CallOrder, Limited, Watch
 
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names
@@ -28,8 +30,17 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
             raise ProgrammerError(f"Call {effect.key} is said to have begun, but its errand does not know it.")
         started = errand.stage.at
         watch = hands.agents.adopt(_order(effect, state, work, hands, prompt=""))
+        seat = _free_seat(effect, state, hands) or _no_seat  # it is at work: whether there is a seat or not
     else:
-        order = _order(effect, state, work, hands, prompt=hands.prompts.render(values_of(state, work)))
+        limit = _known_limit(effect, errand, state, hands)
+        if limit is not None:
+            yield limit
+            return
+        seat = _seat(effect, state, hands, stop)
+        if seat is None:
+            return
+        prompt = hands.secrets.text(hands.prompts.render(values_of(state, work)))
+        order = _order(effect, state, work, hands, prompt=prompt)
         hands.repository.guard(hands.place)
         started = hands.clock.now()
         yield CallStarted(
@@ -42,7 +53,11 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
             mode=effect.mode,
         )
         watch = hands.agents.launch(order)
-    report = _watched(watch, hands, stop)
+    try:
+        report = _watched(watch, hands, stop)
+    finally:
+        seat()
+    _share(report, effect, state, hands)
     label = f"calls/{work.story}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=state.going.tip, label=label)
     author = Author(message=f"{work.story}: files after call {effect.call} of {effect.ref}", at=started)
@@ -59,7 +74,69 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         pin=pin,
         changed=tuple(change.path for change in changed[:_MOST_CHANGED]),
         findings=settled.findings,
+        secrets=secrets_added(work.tree, settled.tree, hands) if changed else (),
     )
+
+
+# --- what the runs of this machine share ----------------------------------------------------------------
+
+
+def _known_limit(effect: CallAgent, errand: Errand, state: RunState, hands: Hands) -> LimitLearned | None:
+    """What another run has learned of the agent that is to be asked."""
+    policy = state.effective_config()
+    account = policy.agents[effect.ref.agent].shared_account()
+    if account is None or errand.learned >= policy.limits.calls_per_errand:
+        return None
+    limited = hands.accounts.limit(account, effect.ref.model)
+    now = hands.clock.now()
+    if limited is None or limited.until <= now:
+        return None
+    return LimitLearned(
+        key=f"{effect.key}/limit/{errand.learned + 1}",
+        at=now,
+        story=effect.story,
+        drain=effect.drain,
+        ref=effect.ref,
+        until=limited.until,
+        reason=limited.reason,
+    )
+
+
+def _share(report: CallReport, effect: CallAgent, state: RunState, hands: Hands) -> None:
+    """Let other runs know of a limit with a stated end, and that one is over."""
+    account = state.effective_config().agents[effect.ref.agent].shared_account()
+    if account is None:
+        return
+    match report.outcome:
+        case Failed(failure=Failure.LIMIT, resets_at=until, message=message) if until is not None:
+            reason = f"{effect.ref}: {hands.secrets.text(message)}"
+            hands.accounts.learn(account, effect.ref.model, Limited(until=until, reason=reason))
+        case Answered():
+            hands.accounts.learn(account, effect.ref.model, None)
+        case _:
+            pass
+
+
+def _free_seat(effect: CallAgent, state: RunState, hands: Hands) -> Callable[[], None] | None:
+    agent = state.effective_config().agents[effect.ref.agent]
+    if agent.parallel is None:
+        return _no_seat
+    return hands.accounts.take_seat(agent.account or effect.ref.agent, agent.parallel)
+
+
+def _seat(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Callable[[], None] | None:
+    """A seat, as soon as one is free; None when the run is to stop before."""
+    while not stop.is_set():
+        seat = _free_seat(effect, state, hands)
+        if seat is not None:
+            return seat
+        hands.seen(f"waits until another run has finished its call of {effect.ref.agent}")
+        hands.clock.wait_until(hands.clock.now() + timedelta(seconds=_GLANCE), stop)
+    return None
+
+
+def _no_seat() -> None:
+    """Nothing to give back."""
 
 
 def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:

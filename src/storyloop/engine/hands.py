@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storyloop.core.run_state import RunState
-from storyloop.ports import Agents, Checks, Clock, Papers, Place, Prompts, Repository
+from storyloop.ports import Accounts, Agents, Checks, Clock, Papers, Place, Prompts, Repository, Secrets
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Hands:
     checks: Checks
     prompts: Prompts
     papers: Papers
+    accounts: Accounts
+    secrets: Secrets
     place: Place
     report: Callable[[RunState], str]
     seen: Callable[[str], None] = lambda _: None

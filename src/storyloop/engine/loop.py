@@ -19,6 +19,7 @@ from storyloop.core.words import RunStatus
 from storyloop.engine.deeds import perform
 from storyloop.engine.hands import Hands
 from storyloop.engine.requests import fact_of, is_calling
+from storyloop.engine.secrecy import without_secrets
 from storyloop.ports import Journal, Request
 from storyloop.views.rows import row_of
 
@@ -159,6 +160,7 @@ class Engine:
                 pass
 
     def _append(self, event: Event) -> None:
+        event = without_secrets(event, self._hands.secrets)
         state = reduce(self.state, event)
         self._seq = self._journal.append(state.run_id, [event], after=self._seq, row=row_of(state))
         self.state = state

@@ -11,6 +11,7 @@ from storyloop.core.events import (
     Event,
     HandoverCleaned,
     HandoverWritten,
+    LimitLearned,
     RequestRefused,
     RunFinished,
     RunInterrupted,
@@ -73,6 +74,10 @@ def line_of(event: Event, state: RunState) -> str | None:
             return f"{story}: {_ASKED[mode]} {ref}{role} (call {call})"
         case CallEnded():
             return _call_ended(event, state)
+        case LimitLearned(story=story, ref=ref, until=until):
+            work = state.going.work[story]
+            on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
+            return f"{story}: another run has met the limit of {ref}, so it is not asked; {on}"
         case WaitEnded(story=story, seconds=seconds):
             return f"{story}: goes on after {duration(seconds)}"
         case StoryLanded(story=story, commit=commit):
@@ -132,6 +137,8 @@ def _call_ended(event: CallEnded, state: RunState) -> str:
     spent = f" after {duration(event.report.seconds)}"
     match event.report.outcome:
         case Answered(artifact=artifact):
+            if event.secrets:
+                return f"{who} left a secret in its work{spent}: {event.secrets[0]}"
             said = getattr(artifact, "status", None)
             word = f"says {said}" if said is not None else "answered"
             return f"{who} {word}{spent}"

@@ -12,7 +12,7 @@ line of the root's `.gitignore`.
 import fnmatch
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -225,6 +225,14 @@ class MemoryRepository:
             for path in sorted(old.keys() | new.keys(), key=os.fsencode)
             if old.get(path) != new.get(path)
         )
+
+    def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
+        old, new = self._trees[old_tree], self._trees[new_tree]
+        for path in sorted(new, key=os.fsencode):
+            known = old.get(path, b"").splitlines()
+            added = [line for line in new[path].splitlines() if line not in known]
+            if added:
+                yield _shown(path), b"\n".join(added)
 
     def close_worktree(self, place: Place) -> None:
         self._worktrees.pop(place.worktree, None)

@@ -114,8 +114,10 @@ class Redactor:
         return b"".join([*parts, data[done:]]) if parts else data
 
     def text(self, text: str) -> str:
-        """The text without its secrets."""
-        return self.data(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+        """The text without its secrets; the very same object when it has none."""
+        data = text.encode("utf-8", "surrogatepass")
+        clean = self.data(data)
+        return text if clean is data else clean.decode("utf-8", "surrogatepass")
 
     def file(self, path: Path) -> list[str]:
         """Put a copy without secrets in the place of a file that holds some, whole or not at all; their names.

@@ -9,7 +9,7 @@ after a crash finds itself.
 import contextlib
 import os
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +24,7 @@ _EMPTY_TREE = {
     40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
+_LARGE = 5_000_000  # bytes
 _AT_ONCE = 1000  # paths on one command line
 
 
@@ -149,6 +150,21 @@ class GitRepository:
         for start in range(0, len(there), _AT_ONCE):
             lines |= _line_counts(self._git, new_tree, there[start : start + _AT_ONCE])
         return tuple(Change(shown(path), kind, lines.get(path)) for path, kind in sorted(kinds.items()))
+
+    def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
+        if old_tree == new_tree:
+            return
+        patch = self._git.run(
+            *("-c", f"core.bigFileThreshold={_LARGE}"),  # larger files are told as binary ones are: not at all
+            *("diff-tree", "-r", "-p", "--unified=0", "--no-color", "--no-renames", "--no-ext-diff", "--no-textconv"),
+            *("--src-prefix=a/", "--dst-prefix=b/", old_tree, new_tree),
+        )
+        for part in patch.split(b"\ndiff --git "):
+            head, _, hunks = part.partition(b"\n+++ ")
+            path, _, lines = hunks.partition(b"\n")
+            if head and path.rstrip(b"\t") != b"/dev/null":
+                added = (line[1:] for line in lines.split(b"\n") if line.startswith(b"+"))
+                yield shown(path.rstrip(b"\t").removeprefix(b"b/")), b"\n".join(added)
 
     def close_worktree(self, place: Place) -> None:
         own = own_directory(place)
