@@ -470,6 +470,19 @@ def test_a_reset_moves_the_branch_back(world, repository, place):
     assert world.files(place) == BASE
 
 
+def test_additions_are_the_lines_that_are_new(world, repository, place):
+    """Line by line, with the file they stand in; what is gone or binary is not told."""
+    before = repository.snapshot(place)
+    world.write(place, "src/old.py", BASE["src/old.py"] + b"key = 1\n++ plus\n")
+    world.write(place, "new dir/new.txt", b"one\n+++ b/x\ntwo")
+    world.delete(place, "kept.txt")
+    after = repository.snapshot(place)
+    assert dict(repository.additions(before, after)) == {
+        "new dir/new.txt": b"one\n+++ b/x\ntwo", "src/old.py": b"key = 1\n++ plus",
+    }  # fmt: skip
+    assert list(repository.additions(after, after)) == []
+
+
 def test_what_a_check_changed_is_undone_and_its_creations_left(world, repository, place):
     """A check's changes to files of the tree are told and undone; new files stay for the next check."""
     world.write(place, "work.py", b"work\n")

@@ -34,14 +34,14 @@ class FileAccounts:
         if limited is None:
             file.unlink(missing_ok=True)
             return
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(file.parent)
         new = file.with_name(f"{file.name}.{os.getpid()}")
         new.write_bytes(msgspec.json.encode(limited))
         new.replace(file)
 
     def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
         place = self._place(account)
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(place)
         for number in range(1, seats + 1):
             seat = os.open(place / f"seat-{number}", os.O_RDWR | os.O_CREAT, 0o600)
             with suppress(BlockingIOError):
@@ -49,6 +49,10 @@ class FileAccounts:
                 return lambda seat=seat: os.close(seat)
             os.close(seat)
         return None
+
+    def _make(self, place: Path) -> None:
+        for directory in (self._home, place):  # `parents` would make those between for everybody to read
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _place(self, account: str) -> Path:
         return self._home / sha256(account.encode()).hexdigest()[:16]
