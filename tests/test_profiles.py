@@ -257,10 +257,10 @@ def claude_said(text: str, *, cost: float, tokens: int = 100, **more: Any) -> tu
     return INIT, {"type": "assistant", "session_id": ID, "message": message}, {**result, **more}
 
 
-def codex_said(text: str, *, tokens: int) -> tuple[dict[str, Any], ...]:
+def codex_said(text: str, *, tokens: int, thread: str = ID) -> tuple[dict[str, Any], ...]:
     """A turn of Codex; its tokens are those of the whole thread."""
     return (
-        {"type": "thread.started", "thread_id": ID},
+        {"type": "thread.started", "thread_id": thread},
         {"type": "turn.started"},
         {"type": "item.completed", "item": {"id": "i", "type": "agent_message", "text": text}},
         {
@@ -314,6 +314,8 @@ def test_a_resumed_session_is_charged_for_its_new_part_only(desk: Desk) -> None:
     """Codex tells the tokens of the whole thread each time, Claude the money of the whole session."""
     desk.stand_in("codex", says(*codex_said(XML, tokens=6000)))
     first = desk.ask(desk.order("codex"))
+    desk.stand_in("codex", says(*codex_said(XML, tokens=7000, thread="another")))
+    desk.ask(desk.order("codex"))
     desk.stand_in("codex", says(*codex_said(XML, tokens=8000)))
     second = desk.ask(desk.order("codex", session=first.session))
     desk.stand_in("codex", says(*codex_said(XML, tokens=9000)))
