@@ -45,9 +45,12 @@ class Yard:
         self, policy: SandboxPolicy = AUTO, *, network: bool = True, homes: tuple[str, ...] = (".claude",)
     ) -> Fence | None:
         fencing = Fencing(
-            self.environ, state=self.state, git_dir=str(self.checkout / ".git"), agent_homes=(".claude", ".codex")
+            self.environ,
+            state=self.state,
+            git_dir=str(self.checkout / ".git"),
+            agent_homes=[self.home / ".claude", self.home / ".codex"],
         )
-        return fencing.around(str(self.worktree), policy, network=network, homes=homes)
+        return fencing.around(str(self.worktree), policy, network=network, homes=[self.home / home for home in homes])
 
     def start(self, *argv: str, fence: Fence | None, term_grace: float = 2.0, deadline: float = 20.0) -> Supervised:
         self.calls += 1
@@ -180,9 +183,14 @@ def test_an_agent_reads_and_writes_its_own_home(yard: Yard, fence: Fence) -> Non
 @works
 def test_the_home_of_an_agent_is_made_where_it_is_missing(yard: Yard) -> None:
     """An agent that was never started here can start."""
-    code, said = yard.run("echo s > $HOME/.config/mine/session", fence=yard.fence(homes=(".config/mine",)))
-    assert code == 0, said
+    fence = yard.fence(homes=(".config/mine", ".mine.json", ".mine.json.lock"))
+    code, said = yard.run(
+        "cat $HOME/.mine.json; echo s | tee $HOME/.config/mine/session > $HOME/.mine.json", fence=fence
+    )
+    assert (code, said) == (0, "{}\n")
     assert (yard.home / ".config" / "mine").stat().st_mode & 0o777 == 0o700
+    assert (yard.home / ".mine.json").read_text() == "s\n"
+    assert not (yard.home / ".mine.json.lock").exists()  # made, it would lock for ever
 
 
 @works

@@ -93,10 +93,10 @@ SETTINGS = (
     Setting("review.enabled", kinds.SWITCH, "Whether the finished stories are reviewed.", True),
     Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened.", True),
     Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft.", True),
-    Setting("sandbox.mode", kinds.one_of(SandboxMode), "How far agents and checks are fenced in.", True),
-    Setting("sandbox.writable", kinds.TEXTS, "Further paths that agents and checks may write.", True),
-    Setting("sandbox.agent_network", kinds.SWITCH, "Whether agents may use the network.", True),
-    Setting("sandbox.checks_network", kinds.SWITCH, "Whether checks may use the network.", True),
+    Setting("sandbox.mode", kinds.one_of(SandboxMode), "How far agents and checks are fenced in."),
+    Setting("sandbox.writable", kinds.TEXTS, "Further paths that agents and checks may write."),
+    Setting("sandbox.agent_network", kinds.SWITCH, "Whether agents may use the network."),
+    Setting("sandbox.checks_network", kinds.SWITCH, "Whether checks may use the network."),
 )  # fmt: skip
 
 _ROWS = {setting.key: setting for setting in SETTINGS}

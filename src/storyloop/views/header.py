@@ -6,9 +6,11 @@ from storyloop.core.spec import Spec
 from storyloop.views.report import NOT_BUILT
 from storyloop.views.words import count, duration
 
+_NO_SANDBOX = "none: agents and checks run with your rights"
 
-def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: str) -> str:
-    """The lines before a run starts."""
+
+def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: str, sandbox: str = _NO_SANDBOX) -> str:
+    """The lines before a run starts; `sandbox` is what holds its agents and checks."""
     agents = " -> ".join(str(ref) for ref in policy.chain_of(Drain.STORY))
     checks = ", ".join(policy.checks) or "none of the project; the criteria's own commands prove the stories"
     rows = [
@@ -17,7 +19,7 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         ("agents", agents),
         ("checks", checks),
         ("at most", bounds_line(most)),
-        ("sandbox", "none: agents and checks run with your rights"),
+        ("sandbox", sandbox),
         ("not built yet", "; ".join(NOT_BUILT)),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)

@@ -1,8 +1,8 @@
 """Checks: the project's commands, run by us under supervision, their output kept as a file.
 
 Output and errors go into one file in the order of writing, because the shell that we start joins them before it
-becomes the command's own. A command that cannot be measured says why, and never counts as red: that it took too
-long, was killed, or met a full disk tells nothing about the work.
+becomes the command's own; the file is redacted before anything is made of it. A command that cannot be measured says
+why, and never counts as red: that it took too long, was killed, or met a full disk tells nothing about the work.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ from storyloop.ports import CheckOrder, checks_dir
 from storyloop.world import process
 from storyloop.world.environment import allowed_environment
 from storyloop.world.process import Exit, Lost, Order, Supervised
+from storyloop.world.redaction import Redactor
+from storyloop.world.sandbox import Fencing, environment, prefix
 from storyloop.world.text import readable, signal_name
 
 _OUTPUT_CAP = 512 * 1024**2  # bytes; a check that prints more is ended
@@ -37,23 +39,30 @@ REASONS = {
 
 
 class SupervisedChecks:
-    """The `Checks` port over real processes. `environ` is the user's, which checks get a part of."""
+    """The `Checks` port over real processes. `environ` is the user's, which checks get a part of.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    Without `fencing` no sandbox holds them, whatever an order says.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, fencing: Fencing | None = None) -> None:
         self._environ = environ
+        self._fencing = fencing
+        self._redactor = Redactor(environ)
 
     def run(self, order: CheckOrder, stop: threading.Event) -> Measured | None:
         """Run it to its end in the worktree's root; None when `stop` was set meanwhile."""
-        command = order.command
-        environment = allowed_environment(self._environ, extra=command.env, pass_env=command.pass_env)
+        command, sandbox = order.command, order.sandbox
         try:
+            fence = self._fencing and self._fencing.around(order.worktree, sandbox, network=sandbox.checks_network)
+            told = {**environment(fence), **command.env} if fence else command.env
             check_dir = _unused(Path(order.check_dir))
             supervised = process.launch(
                 Order(
                     call_dir=check_dir,
                     argv=("sh", "-c", 'exec sh -c "$1" 2>&1', "sh", command.run),
+                    fence=prefix(fence) if fence else (),
                     cwd=Path(order.worktree),
-                    env=environment,
+                    env=allowed_environment(self._environ, extra=told, pass_env=command.pass_env),
                     stdin=None,
                     deadline=order.timeout,
                     spool_cap=_OUTPUT_CAP,
@@ -69,7 +78,7 @@ class SupervisedChecks:
             ended = _ended(supervised, stop)
         finally:
             supervised.close()
-        return None if stop.is_set() else _measured(order, check_dir, ended)
+        return None if stop.is_set() else _measured(order, check_dir, ended, self._redactor.knowing(command.env))
 
     def end_left(self, run_dir: str) -> None:
         """End what a dead process left running of this run's commands."""
@@ -92,10 +101,16 @@ def _ended(supervised: Supervised, stop: threading.Event) -> Exit | Lost:
     return ended
 
 
-def _measured(order: CheckOrder, check_dir: Path, ended: Exit | Lost) -> Measured:
-    output, _ = process.spools(check_dir)
+def _measured(order: CheckOrder, check_dir: Path, ended: Exit | Lost, redactor: Redactor) -> Measured:
+    output, complaints = process.spools(check_dir)
     output.touch()  # a shell that never started has printed nothing
+    for spool in (output, complaints):
+        if spool.exists():
+            redactor.file(spool)
     ending, exit_status, reason = _told(order, ended)
+    # Its own errors are part of its output, so this is what could not start it: bubblewrap, or our shell.
+    if exit_status and (said := readable(process.tail(complaints, _TAIL_BYTES)).strip()):
+        ending, exit_status, reason = Ending.UNSTARTED, None, f"It could not be started: {said.splitlines()[-1]}."
     if exit_status != 0 and (full := _full_disk(order.worktree, order.run_dir)):
         ending, exit_status, reason = Ending.UNSTARTED, None, full
     with output.open("rb") as spool:

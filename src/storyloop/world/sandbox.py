@@ -165,9 +165,9 @@ class Fencing:
     """Raises the fence around the processes of one repository. `environ` is the user's."""
 
     def __init__(
-        self, environ: Mapping[str, str], *, state: Path, git_dir: str, agent_homes: Sequence[str] = ()
+        self, environ: Mapping[str, str], *, state: Path, git_dir: str, agent_homes: Sequence[Path] = ()
     ) -> None:
-        """`state` is our own directory; `agent_homes` are those of every agent we know, below HOME."""
+        """`state` is our own directory; `agent_homes` are the paths of every agent we know."""
         self._home = Path(environ.get("HOME") or Path.home())
         self._path = environ.get("PATH", os.defpath)
         self._state = state
@@ -180,22 +180,22 @@ class Fencing:
         policy: SandboxPolicy,
         *,
         network: bool,
-        homes: Sequence[str] = (),
+        homes: Sequence[Path] = (),
         needs: Sequence[str] = (),
     ) -> Fence | None:
         """The fence for one process; None where the policy or the machine has none.
 
-        `homes` are the agent's own paths below HOME, made as directories where nothing is; `needs` are paths that it
-        must be able to read wherever they lie. Raises `UserError` where a fence is required, and OSError.
+        `homes` are the agent's own paths, made where nothing is: as directories, or as empty JSON; `needs` are paths
+        that it must be able to read wherever they lie. Raises `UserError` where a fence is required, and OSError.
         """
         if policy.mode is SandboxMode.OFF or _problem(policy):
             return None
         cache = _made(self._state / "cache" / hashlib.sha256(os.fsencode(self._git_dir)).hexdigest()[:16])
         # A relative one lies in the worktree, which is writable anyway.
         listed = [path.replace("~", str(self._home), 1) for path in policy.writable if path.startswith(("/", "~"))]
-        writable = _real([*(_made(self._home / home) for home in homes), *listed])
+        writable = _real([*(_made(home) for home in homes), *listed])
         visible = _real([self._home, self._git_dir.parent, *_RUNTIME, *self._path.split(os.pathsep), *needs])
-        secret = _real([*(self._home / name for name in (*_SECRETS, *self._agent_homes)), self._state])
+        secret = _real([*(self._home / name for name in _SECRETS), *self._agent_homes, self._state])
         closed = [path for path in secret if path not in (*writable, *visible)]
         return Fence(
             worktree=Path(worktree).resolve(),
@@ -211,7 +211,11 @@ class Fencing:
 
 
 def _made(path: Path) -> Path:
-    if not path.exists():
+    if path.suffix == ".json" and not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text("{}\n")
+    elif not path.suffix and not path.exists():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path.resolve()
 
