@@ -4,13 +4,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test conformance check bench clean
 
 demo: $(READY)
 	@$(BIN)/storyloop demo
 
 test: $(READY)
+	@$(BIN)/python tests/real_agents/agent_clis.py --told
 	$(BIN)/python -m pytest -n auto
+
+# The real agent CLIs, in pinned versions, against the scripted model: some 2 GB in a cache folder, once.
+conformance: $(READY)
+	@$(BIN)/python tests/real_agents/agent_clis.py
+	$(BIN)/python -m pytest -n 2 tests/real_agents
 
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks

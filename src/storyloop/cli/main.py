@@ -25,6 +25,7 @@ _VERBS = {
     "logs": "logs",
     "agents": "agents",
     "config": "config",
+    "doctor": "doctor",
     "completions": "completions",
 }
 
@@ -44,6 +45,7 @@ _SHORT = {
     "logs": "A run's history, a line for each fact; -f follows.",
     "agents": "The agents that are here, and what each can do.",
     "config": "Show or change settings.",
+    "doctor": "Check this machine; drive the agents it has, offline.",
     "completions": "Print a shell's completion script.",
 }
 

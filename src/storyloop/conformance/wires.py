@@ -382,13 +382,13 @@ class Gemini:
         if over:
             candidate["finishReason"] = "STOP"
             read = reply.usage.input_tokens + reply.usage.cache_read_tokens
-            written = reply.usage.output_tokens + reply.usage.thinking_tokens
+            thought = reply.usage.thinking_tokens
             frame["usageMetadata"] = {
                 "promptTokenCount": read,
                 "cachedContentTokenCount": reply.usage.cache_read_tokens,
-                "candidatesTokenCount": reply.usage.output_tokens,
-                "thoughtsTokenCount": reply.usage.thinking_tokens,
-                "totalTokenCount": read + written,
+                "candidatesTokenCount": reply.usage.output_tokens - thought,  # here alone they stand apart
+                "thoughtsTokenCount": thought,
+                "totalTokenCount": read + reply.usage.output_tokens,
             }
         return frame
 
