@@ -492,6 +492,17 @@ def test_a_format_retry_carries_the_errors_and_the_session() -> None:
     assert going.errand.stage.session == "s1"
 
 
+def test_a_session_in_which_a_call_crashed_is_not_taken_up_again() -> None:
+    """It may be lost, or too long; one that the crash itself told is new, and is."""
+    going = Journey("a", same_agent_retries=5).asked(CRASHED, session="s1")
+    assert going.errand.session == "s1"
+    assert going.asked(CRASHED).errand.session is None
+    again = Journey("a", same_agent_retries=5).asked(CRASHED, session="s1")
+    assert again.asked(CRASHED, session="s2").errand.session == "s2"
+    offline = Journey("a", same_agent_retries=5).asked(MALFORMED, session="s1").asked(OFFLINE)
+    assert offline.errand.session == "s1"
+
+
 def test_an_interrupted_format_retry_keeps_its_errors_and_its_session() -> None:
     """It goes back to exactly what it was begun from."""
     going = Journey("a").asked(MALFORMED, session="s1")

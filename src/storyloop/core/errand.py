@@ -316,6 +316,9 @@ def _after_failure(
         waiting = Waiting(since=now, until=until, why=Why.OFFLINE, reason=failed.message)
         return msgspec.structs.replace(errand, stage=waiting), before, table
     if failed.failure is Failure.TRANSIENT:
+        if isinstance(errand.stage, Calling) and errand.session == errand.stage.session:
+            # The session itself may be what it failed of (lost, or too long): it is not taken up again.
+            errand = msgspec.structs.replace(errand, session=None)
         reason = SameAgentRetryReason.TIMEOUT if failed.timed_out else SameAgentRetryReason.INTERNAL_ERROR
         cs = cs.trigger_same_agent_retry(reason)
         if not cs.same_agent_retries_exhausted():
