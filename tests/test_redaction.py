@@ -1,15 +1,22 @@
 """Redaction: no secret stays in what we store or show, and nothing else is touched."""
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 
 import pytest
 
+from storyloop.agents.processes import ProcessAgents
+from storyloop.core.facts import Answered
+from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Command, Drain
+from storyloop.ports import Activity, CallOrder, CheckOrder
+from storyloop.world.checks import SupervisedChecks
 from storyloop.world.redaction import Redactor
 
 # Made of parts, so that no scanner takes this file for a leak.
@@ -200,6 +207,67 @@ def test_many_secrets_in_a_large_file_all_go(tmp_path: Path) -> None:
     spool.write_text(line * 5000)
     assert set(redactor.file(spool)) == {"jwt", "A_KEY"}
     assert spool.read_text() == redactor.text(line) * 5000
+
+
+# --- agents and checks --------------------------------------------------------------------------------
+
+SPEAKER = """
+echo "out correct-horse"; echo "err $MY_TOKEN" >&2
+cat > $STORYLOOP_ARTIFACT <<END
+<development-result><status>completed</status><summary>The key is correct-horse.</summary></development-result>
+END
+"""
+ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "USER_SECRET": "correct-horse"}
+
+
+def test_what_an_agent_prints_and_answers_is_kept_without_secrets(tmp_path: Path) -> None:
+    """The user's and its own, in its output, in its answer and in what is seen of it; the spools stay private."""
+    (tmp_path / "worktree").mkdir()
+    order = CallOrder(
+        run_id="run-1",
+        key="US-001/1/story/0/1",
+        call_dir=str(tmp_path / "call"),
+        worktree=str(tmp_path / "worktree"),
+        ref=AgentRef("mine"),
+        agent=AgentSpec(kind=AgentKind.COMMAND, command=("sh", "-c", SPEAKER), env={"MY_TOKEN": "battery-staple"}),
+        drain=Drain.STORY,
+        story="US-001",
+        attempt=0,
+        call=1,
+        mode="fresh",
+        session=None,
+        prompt="Do it.",
+        call_timeout=20.0,
+        idle_timeout=20.0,
+        orphan_grace=1.0,
+    )
+    watch = ProcessAgents(ENVIRON).launch(order)
+    report = watch.wait(20)
+    assert report is not None
+    assert report.snippet == "out [redacted:USER_SECRET]\n"
+    assert isinstance(report.outcome, Answered)
+    assert "The key is [redacted:USER_SECRET]." in str(report.outcome.artifact)
+    assert watch.activity() == Activity(text="out [redacted:USER_SECRET]")
+    assert (tmp_path / "call" / "stderr").read_text() == "err [redacted:MY_TOKEN]\n"
+    assert {(tmp_path / "call" / name).stat().st_mode & 0o777 for name in ("stdout", "stderr")} == {0o600}
+
+
+def test_what_a_check_prints_is_kept_without_secrets(tmp_path: Path) -> None:
+    """Its file, what is told of it, and the digest that proves it, which is that of the file as it is kept."""
+    command = Command(run="echo correct-horse; echo $MY_TOKEN >&2; exit 1", env={"MY_TOKEN": "battery-staple"})
+    order = CheckOrder(
+        check_dir=str(tmp_path / "check"),
+        run_dir=str(tmp_path),
+        worktree=str(tmp_path),
+        command=command,
+        timeout=20.0,
+    )
+    measured = SupervisedChecks(ENVIRON).run(order, threading.Event())
+    assert measured is not None
+    kept = (tmp_path / measured.output).read_bytes()
+    assert kept == b"[redacted:USER_SECRET]\n[redacted:MY_TOKEN]\n"
+    assert measured.tail.encode() == kept.rstrip()
+    assert (measured.output_digest, measured.output_size) == (hashlib.sha256(kept).hexdigest(), len(kept))
 
 
 @pytest.mark.slow

@@ -8,14 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from gitkit import git, isolated, make_repository, write_file
+from storyloop.agents.processes import ProcessAgents
 from storyloop.core.errors import UserError
-from storyloop.core.policy import SandboxMode, SandboxPolicy
+from storyloop.core.facts import Ending
+from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy
+from storyloop.ports import CallOrder, CheckOrder
 from storyloop.world import sandbox
+from storyloop.world.checks import SupervisedChecks
 from storyloop.world.environment import allowed_environment
 from storyloop.world.process import Exit, Lost, Order, Supervised, launch, spools
 from storyloop.world.sandbox import Fence, Fencing, environment, held_by, prefix
@@ -41,16 +46,20 @@ class Yard:
         self.calls = 0
         self.watched: list[Supervised] = []
 
-    def fence(
-        self, policy: SandboxPolicy = AUTO, *, network: bool = True, homes: tuple[str, ...] = (".claude",)
-    ) -> Fence | None:
-        fencing = Fencing(
+    def fencing(self) -> Fencing:
+        return Fencing(
             self.environ,
             state=self.state,
             git_dir=str(self.checkout / ".git"),
             agent_homes=[self.home / ".claude", self.home / ".codex"],
         )
-        return fencing.around(str(self.worktree), policy, network=network, homes=[self.home / home for home in homes])
+
+    def fence(
+        self, policy: SandboxPolicy = AUTO, *, network: bool = True, homes: tuple[str, ...] = (".claude",)
+    ) -> Fence | None:
+        return self.fencing().around(
+            str(self.worktree), policy, network=network, homes=[self.home / home for home in homes]
+        )
 
     def start(self, *argv: str, fence: Fence | None, term_grace: float = 2.0, deadline: float = 20.0) -> Supervised:
         self.calls += 1
@@ -381,6 +390,89 @@ def test_two_fences_stand_side_by_side(yard: Yard, fence: Fence) -> None:
     for thread in both:
         thread.join()
     assert codes == [0, 0]
+
+
+# --- agents and checks --------------------------------------------------------------------------------
+
+
+def order_for_agent(yard: Yard, line: str, **settings: Any) -> CallOrder:
+    plain: dict[str, Any] = {
+        "run_id": "run-1",
+        "key": "US-001/1/story/0/1",
+        "call_dir": str(yard.root / "calls" / "agent"),
+        "worktree": str(yard.worktree),
+        "ref": AgentRef("mine"),
+        "agent": AgentSpec(kind=AgentKind.COMMAND, command=("sh", "-c", line)),
+        "drain": Drain.STORY,
+        "story": "US-001",
+        "attempt": 0,
+        "call": 1,
+        "mode": "fresh",
+        "session": None,
+        "prompt": "Do it.",
+        "call_timeout": 20.0,
+        "idle_timeout": 20.0,
+        "orphan_grace": 1.0,
+    }
+    return CallOrder(**(plain | settings))
+
+
+def order_for_check(yard: Yard, line: str, **settings: Any) -> CheckOrder:
+    plain: dict[str, Any] = {
+        "check_dir": str(yard.root / "calls" / "check"),
+        "run_dir": str(yard.root / "calls"),
+        "worktree": str(yard.worktree),
+        "command": Command(run=line),
+        "timeout": 20.0,
+    }
+    return CheckOrder(**(plain | settings))
+
+
+TRESPASS = "echo x > in; echo x > ../repo/a.txt"
+
+
+@works
+@pytest.mark.parametrize("policy", [AUTO, SandboxPolicy(mode=SandboxMode.OFF)], ids=["auto", "off"])
+def test_an_agent_is_held_when_its_order_says_so(yard: Yard, policy: SandboxPolicy) -> None:
+    """Whatever kind of agent it is."""
+    agents = ProcessAgents(yard.environ, fencing=yard.fencing())
+    report = agents.launch(order_for_agent(yard, TRESPASS, sandbox=policy)).wait(20)
+    assert report is not None
+    assert (yard.worktree / "in").exists()
+    assert (yard.checkout / "a.txt").read_text() == ("one\n" if policy == AUTO else "x\n")
+
+
+@works
+@pytest.mark.parametrize("policy", [AUTO, SandboxPolicy(mode=SandboxMode.OFF)], ids=["auto", "off"])
+def test_a_check_is_held_when_its_order_says_so(yard: Yard, policy: SandboxPolicy) -> None:
+    """It runs what agents have written."""
+    checks = SupervisedChecks(yard.environ, fencing=yard.fencing())
+    measured = checks.run(order_for_check(yard, TRESPASS, sandbox=policy), threading.Event())
+    assert measured is not None
+    assert (yard.worktree / "in").exists()
+    assert (yard.checkout / "a.txt").read_text() == ("one\n" if policy == AUTO else "x\n")
+    assert (measured.ending, measured.exit_status == 0) == (Ending.EXITED, policy != AUTO)
+
+
+@works
+def test_a_check_whose_fence_cannot_be_raised_is_not_red(yard: Yard) -> None:
+    """It tells nothing about the work, so it is not measured, and bubblewrap's words say why."""
+    policy = SandboxPolicy(writable=(f"/proc/{os.getpid()}/fdinfo",))
+    checks = SupervisedChecks(yard.environ, fencing=yard.fencing())
+    measured = checks.run(order_for_check(yard, "true", sandbox=policy), threading.Event())
+    assert measured is not None
+    assert (measured.ending, measured.exit_status) == (Ending.UNSTARTED, None)
+    assert measured.reason.startswith("It could not be started: bwrap: ")
+
+
+@works
+def test_bubblewrap_is_found_whatever_path_a_check_has(yard: Yard) -> None:
+    """Its own PATH is for its own programs."""
+    command = Command(run="echo $PATH", env={"PATH": "/bin"})
+    checks = SupervisedChecks(yard.environ, fencing=yard.fencing())
+    measured = checks.run(order_for_check(yard, "", sandbox=AUTO, command=command), threading.Event())
+    assert measured is not None
+    assert (measured.exit_status, measured.tail) == (0, "/bin")
 
 
 # --- the words of a fence -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ network namespace (abstract ones included).
 import functools
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,6 +72,7 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     blank: tuple[Path, ...] = ()  # files
     network: bool = True
     as_root: bool = False
+    program: str = "bwrap"
 
 
 def prefix(fence: Fence) -> tuple[str, ...]:
@@ -89,6 +91,7 @@ def prefix(fence: Fence) -> tuple[str, ...]:
     }
     around_first = sorted(mounts, key=lambda path: len(path.parts))
     return (
+        fence.program,
         *_namespaces(network=fence.network, as_root=fence.as_root),
         *(word for path in around_first for word in mounts[path]),
         # Only now: the places for what lies deeper had to be made. What is written there must not seem to be kept.
@@ -108,7 +111,7 @@ def _namespaces(*, network: bool, as_root: bool) -> tuple[str, ...]:
     # A root that keeps its capabilities mounts everything anew.
     kept = ("--cap-drop", "ALL", *(word for name in _CAPABILITIES for word in ("--cap-add", name)))
     return (
-        *("bwrap", "--unshare-pid", "--unshare-ipc", "--die-with-parent"),
+        *("--unshare-pid", "--unshare-ipc", "--die-with-parent"),
         *(() if network else ("--unshare-net",)),
         *(kept if as_root else ()),
     )
@@ -122,7 +125,7 @@ def why_not(*, network: bool = True) -> str | None:
     words = _namespaces(network=network, as_root=os.geteuid() == 0)
     try:
         tried = subprocess.run(
-            [*words, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "true"],
+            ["bwrap", *words, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "true"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=10,
@@ -207,6 +210,7 @@ class Fencing:
             blank=tuple(path for path in closed if not path.is_dir()),
             network=network,
             as_root=os.geteuid() == 0,
+            program=shutil.which("bwrap") or "bwrap",  # the PATH of what is started may be another
         )
 
 
