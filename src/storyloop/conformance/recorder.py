@@ -43,7 +43,7 @@ def record(place: Scratch, model: ModelServer, profile: Profile, version: str, *
         session = asked.report.session if scenario == "write" else session
         replaced = _of_this_machine(place) | {
             _installed_in(profile, place.environ["PATH"]): "/agents",
-            model.address: "http://127.0.0.1:1",
+            model.address.removeprefix("http://"): "127.0.0.1:1",
         }
         kept.append(_kept(asked, into / profile.name / scenario, profile, version, replaced))
     return kept
