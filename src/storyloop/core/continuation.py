@@ -109,7 +109,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         # Run for every step of every errand: one look at all counts, and the sentence only for who fails it.
         counts = _counts_of(self)
-        if set(map(type, counts)) != _WHOLE or min(counts) < 0:
+        if not _WHOLE.issuperset(map(type, counts)) or min(counts) < 0:
             require_counts(self, *_COUNTS)
         if self.max_consecutive_same_effect < 2:
             self._refuse("one effect alone is no loop, so it is at least 2", "max_consecutive_same_effect")

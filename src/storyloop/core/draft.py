@@ -107,10 +107,10 @@ class Draft(RunSteps):
         self.count(iterations_allowed=self.ledger.iterations_allowed + more)
 
     def spend(self, ref: AgentRef, spending: Spending) -> None:
-        """The ledger with this added, in total and for this agent."""
-        ledger, name = self.ledger, str(ref)
-        by_agent = ledger.by_agent | {name: ledger.by_agent.get(name, Spending()) + spending}
-        self.count(total=ledger.total + spending, by_agent=by_agent)
+        """The ledger with this added for this agent."""
+        by_agent, name = self.ledger.by_agent, str(ref)
+        before = by_agent.get(name)
+        self.count(by_agent={**by_agent, name: spending if before is None else before + spending})
 
     def find(self, *findings: Finding) -> None:
         """What was undone or kept aside, remembered for the report; the newest are kept."""

@@ -144,11 +144,15 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """What the run has used up; nothing in it ever falls."""
 
     calls: int = 0  # starts of agent processes, counted when they begin
-    total: Spending = Spending()  # what ended calls cost
-    by_agent: dict[str, Spending] = {}
+    by_agent: dict[str, Spending] = {}  # what ended calls cost
     waited: float = 0.0  # seconds
     active: float = 0.0  # seconds between events while a process had the run
     iterations_allowed: int = 0  # stories that may still be begun: bounds every path that starts work
+
+    @property
+    def total(self) -> Spending:
+        """What ended calls cost together."""
+        return sum(self.by_agent.values(), Spending())
 
 
 class ParkedFor(StrEnum):

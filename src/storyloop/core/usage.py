@@ -13,7 +13,6 @@ from storyloop.core.errors import ImpossibleState, require_counts
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "thinking_tokens")
 _counts_of = attrgetter(*_COUNTS)
-_WHOLE = {int}
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +27,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Run for every call that is folded: one look at all counts, and the sentence only for who fails it.
-        counts = _counts_of(self)
-        if set(map(type, counts)) != _WHOLE or min(counts) < 0:
+        a, b, c, d, e = _counts_of(self)
+        if not (type(a) is type(b) is type(c) is type(d) is type(e) is int and a | b | c | d | e >= 0):
             require_counts(self, *_COUNTS)
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -62,7 +61,8 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_calls: int = 0
 
     def __post_init__(self) -> None:
-        require_counts(self, "calls", "unpriced_calls")
+        if not (type(self.calls) is type(self.unpriced_calls) is int and self.calls | self.unpriced_calls >= 0):
+            require_counts(self, "calls", "unpriced_calls")
         if self.unpriced_calls > self.calls:
             self._refuse("an unpriced call is a call")
         if (self.cost_usd is None) != (self.unpriced_calls == self.calls):
@@ -80,6 +80,8 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
         return cls(usage=usage, cost_usd=cost_usd, calls=1, unpriced_calls=int(cost_usd is None))
 
     def __add__(self, other: "Spending") -> "Spending":
+        if not other.calls:
+            return self
         return Spending(
             usage=add_known(self.usage, other.usage),
             cost_usd=add_known(self.cost_usd, other.cost_usd),
