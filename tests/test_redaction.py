@@ -61,12 +61,12 @@ def test_a_token_of_a_known_shape_is_replaced_by_its_kind(name: str, token: str,
         "class='sk-fading-circle sk-circle'  task-management-with-a-very-long-name-2024-and-more-words",
         "ghp_short, disk-usage-report-for-2024-with-many-words-in-its-name, npm_config_cache=/x",
         "https://example.com:8080/a@b  git@github.com:owner/name.git  ssh://git@host:22/x",
-        "postgres://postgres:postgres@db/test  https://user:password@example.com  https://u:$TOKEN@host",
+        "postgres://shop:shop@db/test  https://user:password@example.com  https://u:$TOKEN@host",
         "mysql://app:hunter2222@localhost/app  redis://:@127.0.0.1",
         "-----BEGIN CERTIFICATE-----\nMIIEow\n-----END CERTIFICATE-----",
         'if line == "-----BEGIN PRIVATE KEY-----": ...  # until "-----END PRIVATE KEY-----"',
         "xoxo-hugs-and-kisses-from-all-of-us, AKIA, AIzaSy, eyJhbGciOiJIUzI1NiJ9",
-        "MAKIAIOSFODNN7EXAMPLES  AKIAIOSFODNN7EXAMPLEWITHMORE",
+        "MAKIAIOSFODNN7EXAMPLE  AKIAIOSFODNN7EXAMPLEWITHMORE",
     ],
 )
 def test_what_only_looks_a_little_like_a_secret_stays(text: str) -> None:
@@ -182,7 +182,7 @@ def test_a_file_without_secrets_is_not_touched(tmp_path: Path) -> None:
     assert spool.stat().st_ino == before.st_ino
 
 
-SECRETS = (TOKENS["github-token"][0], "correct-horse-" * 20, TOKENS["private-key"][0], "https://u:hunter22@host")
+SECRETS = (TOKENS["api-key"][0], "correct-horse-" * 20, TOKENS["private-key"][0], "https://u:hunter22@host")
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=["token", "value", "key", "address"])

@@ -260,10 +260,9 @@ def test_what_the_user_lists_may_be_written_but_secrets_in_it_stay_hidden(yard: 
 @works
 def test_a_link_to_a_secret_leads_nowhere(yard: Yard) -> None:
     """A user who keeps keys elsewhere and links to them hides them there, too."""
-    (yard.root / "vault").mkdir()
-    (yard.home / ".aws").symlink_to(yard.root / "vault")
-    write_file(yard.root / "vault" / "credentials", "opens doors")
-    script = "cat $HOME/.aws/credentials ../vault/credentials"
+    write_file(yard.home / "vault" / "credentials", "opens doors")
+    (yard.home / ".aws").symlink_to(yard.home / "vault")
+    script = "cat $HOME/.aws/credentials $HOME/vault/credentials"
     assert "opens doors" not in yard.run(script, fence=yard.fence())[1]
 
 
