@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clikit import Done, User
-from storyloop.conformance.alone import way_there
+from storyloop.conformance.alone import is_alone, way_there
 
 CHANGED = """\
 #!/bin/sh
@@ -148,6 +149,13 @@ def test_an_agent_that_changed_fails_its_columns_and_its_new_words_are_named(use
     assert "pi: version 9.9.9 was never seen; its profile says what another one does." in table
     assert "pi: nobody knows the event surprise in its stream." in table
     assert [*(user.state / "scratch").iterdir()] == []
+
+
+def test_who_has_a_way_out_is_not_alone() -> None:
+    """A datagram's socket that connects sends nothing, but asks for a route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        way_out = any_socket.connect_ex(("192.0.2.1", 9)) == 0
+    assert is_alone() is not way_out
 
 
 @pytest.mark.processes
