@@ -113,7 +113,7 @@ class ProcessAgents:
             order.worktree,
             order.sandbox,
             network=order.sandbox.agent_network,
-            homes=profile.homes(self._environ) if profile else (),
+            homes=profile.homes({**self._environ, **order.agent.env}) if profile else (),
             needs=[*order.agent.command, *filter(None, [order.agent.script])],
         )
 
