@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from storyloop.agents.acp import HOST, HostOrder, host_order
 from storyloop.agents.dialects.acp import dialect
+from storyloop.agents.dialects.lines import MAX_ANSWER
+from storyloop.agents.failures import classify
 from storyloop.agents.stream import Seen, Turn, What
 from storyloop.core.errand import Mode
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.processes
 AGENT = Path(__file__).with_name("acp_agent.py")
 LOADS = {"loadSession": True}
 RESUMES = {"loadSession": True, "sessionCapabilities": {"resume": {}}}
-LEFT = {"kind": "edit", "kinds": ["allow_always", "allow_once", "reject_once"]}
+OFFERED = {"kind": "edit", "kinds": ["allow_always", "allow_once", "reject_once"]}
 
 
 class Table:
@@ -41,7 +44,6 @@ class Table:
         self.stderr = ""
         self.code: int | None = None
         self.seen: list[Seen] = []
-        self.events: list[dict[str, Any]] = []
 
     def order(self, *steps: dict[str, Any], script: dict[str, Any] | None = None, **facts: Any) -> bytes:
         told = {"log": str(self.log), "steps": steps, **(script or {})}
@@ -60,7 +62,6 @@ class Table:
     def reads(self, spool: bytes) -> Turn:
         reader = dialect()
         for line in spool.splitlines():
-            self.events.append(json.loads(line))
             self.seen += reader.feed(line)
         return reader.turn()
 
@@ -102,6 +103,7 @@ def test_a_turn_comes_to_its_answer_session_model_and_usage(table: Table) -> Non
         },
     )
     assert turn == Turn(
+        answered=True,
         finished=True,
         session="s-1",
         model="m-1",
@@ -161,39 +163,38 @@ def test_an_agent_writes_and_reads_the_worktree_through_us(table: Table) -> None
     assert table.answers()[2]["error"]["code"] == -32002
 
 
-@pytest.mark.parametrize("path", ["/etc/x.txt", "../x.txt", "way-out/x.txt", ".git/hooks/x", "fifo"])
-@pytest.mark.parametrize("method", ["fs/write_text_file", "fs/read_text_file"])
-def test_nothing_outside_the_worktree_is_touched_for_an_agent(table: Table, path: str, method: str) -> None:
+def test_nothing_outside_the_worktree_is_touched_for_an_agent(table: Table) -> None:
     """Neither directly, nor by a symlink, nor git's own files, nor what would hold us for ever."""
     os.mkfifo(table.worktree / "fifo")
     (table.worktree / "way-out").symlink_to(table.place)
     (table.place / "x.txt").write_text("secret")
-    turn = table.asks({"request": [method, {"path": path, "content": "overwritten"}]})
-    assert table.answers()[0]["error"]["code"] == -32602
-    assert turn.denied == (f"{'write' if 'write' in method else 'read'} {path}",)
+    paths = ["/etc/x.txt", "../x.txt", "way-out/x.txt", ".git/hooks/x", "sub/.GIT/config", "fifo", "nul\0"]
+    deeds = [(deed, path) for deed in ("write", "read") for path in paths]
+    turn = table.asks(*({"request": [f"fs/{deed}_text_file", {"path": path, "content": "x"}]} for deed, path in deeds))
+    assert [said["error"]["code"] for said in table.answers()] == [-32602] * 14
+    assert turn.denied == tuple(f"{deed} {path}" for deed, path in deeds)
     assert turn.finished
     assert (table.place / "x.txt").read_text() == "secret"
 
 
-@pytest.mark.parametrize(
-    ("tool", "chosen"),
-    [
-        ({"title": "Edit", "locations": [{"path": "a.py"}], **LEFT}, "o-allow_once"),
-        ({"title": "Shell", "rawInput": {"command": "cat /etc/passwd"}, **LEFT}, "o-allow_once"),
-        ({"title": "Edit", "locations": [{"path": "/etc/passwd"}], **LEFT}, "o-reject_once"),
-        ({"title": "Edit", "content": [{"type": "diff", "path": "../b", "newText": ""}], **LEFT}, "o-reject_once"),
-        ({"title": "Edit", "rawInput": {"file_path": "/etc/passwd"}, **LEFT}, "o-reject_once"),
-        ({"title": "Edit", "locations": [{"path": ".git/config"}], **LEFT}, "o-reject_once"),
-        ({"title": "Edit", "kinds": ["allow_always"]}, "o-allow_always"),
-        ({"title": "Edit", "locations": [{"path": "/x"}], "kinds": ["allow_once"]}, None),
-    ],
-)
-def test_every_permission_is_answered_by_where_it_leads(table: Table, tool: dict[str, Any], chosen: str | None) -> None:
+def test_every_permission_is_answered_by_where_it_leads(table: Table) -> None:
     """Inside is allowed, outside refused, and where neither is offered the request is cancelled."""
-    turn = table.asks({"ask": dict(tool)})
-    outcome = {"outcome": "selected", "optionId": chosen} if chosen else {"outcome": "cancelled"}
-    assert [said["result"] for said in table.answers()] == [{"outcome": outcome}]
-    assert turn.denied == (() if chosen and "allow" in chosen else (tool["title"],))
+    outside = {"type": "diff", "path": "../b", "newText": ""}
+    answers: list[tuple[dict[str, Any], str | None]] = [
+        ({"title": "1", "locations": [{"path": "a.py"}], **OFFERED}, "o-allow_once"),
+        ({"title": "2", "rawInput": {"command": "cat /etc/passwd"}, **OFFERED}, "o-allow_once"),
+        ({"title": "3", "locations": [{"path": "/etc/passwd"}], **OFFERED}, "o-reject_once"),
+        ({"title": "4", "content": [outside], **OFFERED}, "o-reject_once"),
+        ({"title": "5", "rawInput": {"file_path": "/etc/passwd"}, **OFFERED}, "o-reject_once"),
+        ({"title": "6", "locations": [{"path": ".git/config"}], **OFFERED}, "o-reject_once"),
+        ({"title": "7", "kinds": ["allow_always"]}, "o-allow_always"),
+        ({"title": "8", "locations": [{"path": "/x"}], "kinds": ["allow_once"]}, None),
+    ]
+    turn = table.asks(*({"ask": tool} for tool, _ in answers))
+    chosen = [said["result"]["outcome"].get("optionId") for said in table.answers()]
+    assert chosen == [option for _, option in answers]
+    assert table.answers()[-1]["result"] == {"outcome": {"outcome": "cancelled"}}
+    assert turn.denied == ("3", "4", "5", "6", "8")
     assert turn.finished
 
 
@@ -209,7 +210,7 @@ def test_what_we_do_not_know_is_counted_and_refused(table: Table) -> None:
     )
     assert [said["error"]["code"] for said in table.answers()] == [-32601, -32602]
     assert (turn.finished, turn.answer) == (True, "Done.")
-    assert (turn.unknown, turn.broken) == ({"craft/drainMidTurnQueue": 1, "sprouted": 1}, 3)
+    assert (turn.unknown, turn.broken) == ({"craft/drainMidTurnQueue": 1, "sprouted": 1}, 2)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +262,7 @@ def test_a_call_that_fails_says_why(
 @pytest.mark.parametrize("reason", ["max_tokens", "max_turn_requests", "refusal", "cancelled"])
 def test_a_turn_that_ended_before_its_end_is_in_trouble(table: Table, reason: str) -> None:
     """The agent's own word for it is kept."""
-    turn = table.asks(script={"answer": {"stopReason": reason}})
+    turn = table.reads(json.dumps({"event": "result", "answer": {"stopReason": reason}}).encode())
     assert (turn.finished, turn.trouble and turn.trouble.word) == (True, reason)
 
 
@@ -275,7 +276,7 @@ def test_a_line_of_ten_megabytes_is_an_answer_like_any_other(table: Table) -> No
     """Of which the end is kept: an artifact stands there."""
     turn = table.asks({"long": 10_000_000})
     assert turn.answer.endswith("xxxthe end")
-    assert len(turn.answer) == 1 << 20
+    assert len(turn.answer) == MAX_ANSWER
     assert turn.finished
 
 
@@ -287,11 +288,10 @@ def test_an_agent_that_is_not_there_is_missing(table: Table) -> None:
     assert table.stderr == "no-such-agent cannot be started: No such file or directory. Install it, or correct it.\n"
 
 
-def test_without_the_library_its_installation_is_named(table: Table, tmp_path: Path) -> None:
-    """The host itself runs without it."""
-    bare = "import sys; sys.modules['acp'] = None; from storyloop.agents.acp_host import main; sys.exit(main())"
-    bare = bare.replace("sys.modules['acp'] = None", "import importlib.util as u; f = u.find_spec; "
-                        "u.find_spec = lambda n: None if n == 'acp' else f(n)")  # fmt: skip
+def test_without_the_library_its_installation_is_named(table: Table) -> None:
+    """The host itself runs without it, as here, where it is not found."""
+    bare = "import sys, importlib.util as util; find = util.find_spec; from storyloop.agents import acp_host; "
+    bare += "acp_host.find_spec = lambda name: None if name == 'acp' else find(name); sys.exit(acp_host.main())"
     done = subprocess.run(
         [sys.executable, "-I", "-c", bare], input=table.order(), capture_output=True, check=False, timeout=30
     )
@@ -371,19 +371,43 @@ def test_usage_is_what_the_agent_means_by_it(
     table: Table, name: str, answer: dict[str, Any], usage: Usage | None
 ) -> None:
     """Whether its input counts the cache is told by its total; what is known to be wrong is unknown."""
-    lines = [{"event": "agent", "info": {"name": name}}, {"event": "result", "answer": answer}]
+    lines = [
+        {"event": "agent", "info": {"name": name}},
+        {"event": "result", "answer": {"stopReason": "end_turn", **answer}},
+    ]
     assert table.reads(b"\n".join(json.dumps(line).encode() for line in lines)).usage == usage
 
 
-def test_a_cost_counts_only_in_a_new_session(table: Table) -> None:
-    """It is told as of the whole session, whose earlier turns we counted before."""
+@pytest.mark.parametrize(("how", "cumulative"), [("new", False), ("load", True)])
+def test_a_cost_is_told_as_of_the_whole_session(table: Table, how: str, cumulative: bool) -> None:
+    """Whose earlier turns were counted before."""
     paid = {"event": "update", "update": {"sessionUpdate": "usage_update", "cost": {"amount": 0.5, "currency": "USD"}}}
-    for how, cost in (("new", 0.5), ("load", None)):
-        lines = [{"event": "session", "id": "s", "how": how}, paid]
-        assert table.reads(b"\n".join(json.dumps(line).encode() for line in lines)).cost_usd == cost
+    lines = [{"event": "session", "id": "s", "how": how}, paid]
+    turn = table.reads(b"\n".join(json.dumps(line).encode() for line in lines))
+    assert (turn.cost_usd, turn.cost_cumulative) == (0.5, cumulative)
 
 
-def test_the_host_is_told_what_the_call_is(table: Table) -> None:
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ("Error: Authentication failed with provider at http://localhost/v1 (HTTP 401).\n  Check your key.", "auth"),
+        ("Error: 429 usage limit reached", "limit"),
+    ],
+)
+def test_an_error_that_is_spoken_is_known_by_what_was_used(table: Table, error: str, failure: str) -> None:
+    """Copilot ends its turn as if all were well, but without any usage; with usage, it is only a text."""
+    said = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": error}}
+    ended = process.Exit(how="exited", code=0, started_at=0, ended_at=1)
+    for usage, expected in ((None, failure), ({"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}, None)):
+        answer = {"stopReason": "end_turn", "usage": usage}
+        lines = [{"event": "agent", "info": {"name": "Copilot"}}, {"event": "update", "update": said}]
+        lines.append({"event": "result", "answer": answer})
+        turn = table.reads(b"\n".join(json.dumps(line).encode() for line in lines))
+        failed = classify(turn, ended, stderr_tail=b"", now=datetime.now(UTC))
+        assert (failed and failed.failure) == expected
+
+
+def test_the_host_is_told_what_the_call_is() -> None:
     """A format retry needs its session, a sandbox allows more, a path may be no UTF-8."""
     order = CallOrder(
         run_id="r", key="k", call_dir="d", worktree="/w/\udcff", ref=AgentRef("mine", "m"),

@@ -3,8 +3,9 @@
     python -I -m storyloop.agents.acp_host < ORDER
 
 It runs under a supervisor like any agent, so a call outlives Storyloop. Each thing that happens is a line of JSON on
-stdout, which the dialect `acp` reads: `agent`, `session`, `prompted`, `update` (as the agent sent it), `permission`,
-`file`, `unknown`, `broken`, `note`, and last `result` (the turn has ended, status 0) or `trouble` (it has not, 1).
+stdout, which the dialect `acp` reads: `agent`, `session`, `model`, `prompted`, `update` (as the agent sent it),
+`permission`, `file`, `unknown`, `note`, and last `result` (the turn has ended, status 0) or `trouble` (it has not,
+1). A line of the agent that is no message stands between them as it came.
 
 Nobody can be asked anything here, so every request of the agent is answered at once: what names a path outside the
 worktree is refused, as are git's own files, all else is allowed. That is policy for the honest; the sandbox is for
@@ -33,9 +34,10 @@ from storyloop.agents.acp import HostOrder, read_order
 
 LONGEST_LINE = 1 << 27  # bytes; a longer one is passed over
 MOST_READ = 1 << 26  # bytes of a file that is read for the agent
+MOST_SHOWN = 2_000  # bytes of a line that is no message
 CANCEL_GRACE = 0.9  # seconds for the answer to a cancel: a stop ends us in two
 STOP_GRACE = 0.3  # between the steps by which a stopped agent is ended
-END_GRACE = 2.0  # and one whose turn is over
+END_GRACE = 1.5  # and one whose turn is over
 LAST_WORDS = 0.5  # for what a dead agent has left in its pipe
 
 _CHATTER = frozenset({"available_commands_update", "config_option_update"})  # up to a megabyte, and of no use to us
@@ -132,13 +134,16 @@ class RefusedError(TurnEndedError):
 
 def say(event: str, **facts: object) -> None:
     """One line for the spool, at once."""
-    line = json.dumps({"event": event, **facts}, ensure_ascii=False)
-    sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
+    spool(json.dumps({"event": event, **facts}, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+
+
+def spool(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
 
 
 class Pipes:
-    """The agent's stdin and stdout as a transport of the library; a line that is no message is only counted."""
+    """The agent's stdin and stdout as a transport of the library; a line that is no message ends in the spool."""
 
     def __init__(self, agent: Process) -> None:
         assert agent.stdin is not None
@@ -154,7 +159,7 @@ class Pipes:
             try:
                 line = await self._stdout.readline()
             except ValueError:
-                say("broken", text=f"a line of more than {LONGEST_LINE:,} bytes")
+                say("note", text=f"It sent a line of more than {LONGEST_LINE:,} bytes.")
                 continue
             if not line:
                 return None
@@ -164,8 +169,7 @@ class Pipes:
                 message = None
             if isinstance(message, dict):
                 return cast("dict[str, Any]", message)
-            if line.strip():
-                say("broken", text=line[:200].decode("utf-8", "replace").strip())
+            spool(line[:MOST_SHOWN].rstrip() + b"\n")
 
     async def close(self) -> None:
         self._stdin.close()
@@ -193,7 +197,8 @@ class Host:
     async def turn(self) -> None:
         """Greet, open the session, prompt; the answer is told as it is."""
         client = {"name": "storyloop", "title": "Storyloop", "version": __version__}
-        can = {"fs": {"readTextFile": True, "writeTextFile": True}, "terminal": False}
+        # Reading is not offered: Gemini cannot create a file when a client tells it that there is none yet.
+        can = {"fs": {"readTextFile": False, "writeTextFile": True}, "terminal": False}
         hello = {"protocolVersion": 1, "clientInfo": client, "clientCapabilities": can}
         greeting = await self._start("initialize", hello, _Greeting)
         say("agent", info=greeting.agent_info)
@@ -303,16 +308,16 @@ class Host:
                     return self._read(msgspec.convert(params, _File))
                 case "fs/write_text_file":
                     return self._write(msgspec.convert(params, _File))
+                case _ if is_notification:
+                    return {}  # an extension of the agent's own
                 case _:
                     say("unknown", method=method)
+                    raise RequestError.method_not_found(method)
         except msgspec.ValidationError as error:
-            say("broken", text=f"{method}: {error}")
+            say("note", text=f"{method} cannot be read: {error}")
             raise RequestError.invalid_params({"details": str(error)}) from error
         except OSError as error:
             raise RequestError(-32603, f"{method} failed: {error.strerror}") from error
-        if is_notification:
-            return {}
-        raise RequestError.method_not_found(method)
 
     def _update(self, params: dict[str, Any]) -> None:
         if not self._prompted:
@@ -358,7 +363,7 @@ class Host:
         place = self._place(wanted.path)
         if place is not None and place.exists() and not place.is_file():
             place = None  # a FIFO would hold us for ever
-        say("file", deed=deed, path=wanted.path, allowed=place is not None)
+        say("file", tool=f"{deed} {wanted.path}", allowed=place is not None)
         if place is None:
             raise RequestError(-32602, f"{wanted.path} is no file of the worktree: it is not yours to {deed}.")
         return place
