@@ -72,9 +72,8 @@ def play(step: dict[str, Any]) -> None:
                 pass
             SCRIPT["answer"] = {"stopReason": "cancelled"}
         case "child":
-            if os.fork() == 0:
+            if os.fork() == 0:  # it keeps our output open
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                os.close(1)
                 time.sleep(60)
                 os._exit(0)
         case _:

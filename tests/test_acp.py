@@ -128,6 +128,7 @@ def test_what_a_session_replays_is_no_part_of_this_turn(table: Table, can: dict[
     """It is taken up by the way that the agent offers."""
     turn = table.asks({"say": "new"}, script={"can": can, "replay": ["old"]}, session="s-1", needs_session=True)
     assert (turn.answer, turn.session, turn.finished) == ("new", "s-1", True)
+    assert table.seen == [Seen(What.TEXT, "new")]
     assert [params["sessionId"] for params in table.heard(method)] == ["s-1"]
     assert table.heard("session/new") == []
 

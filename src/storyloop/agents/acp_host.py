@@ -38,6 +38,7 @@ MOST_SHOWN = 2_000  # bytes of a line that is no message
 CANCEL_GRACE = 0.9  # seconds for the answer to a cancel: a stop ends us in two
 STOP_GRACE = 0.3  # between the steps by which a stopped agent is ended
 END_GRACE = 1.5  # and one whose turn is over
+LOOK = 0.1  # between looks at whether it lives
 LAST_WORDS = 0.5  # for what a dead agent has left in its pipe
 
 _CHATTER = frozenset({"available_commands_update", "config_option_update"})  # up to a megabyte, and of no use to us
@@ -184,7 +185,7 @@ class Host:
         self._order = order
         self._agent = agent
         self._stopped = stopped
-        self._gone = asyncio.ensure_future(agent.wait())
+        self._gone = asyncio.ensure_future(self._exit())
         self._pipes = Pipes(agent)
         self._connection = Connection(self._answer, self._pipes)
         self._roots = tuple(Path(os.path.realpath(root)) for root in (order.cwd, *order.roots))
@@ -378,6 +379,11 @@ class Host:
         return None if inner is None or ".git" in (part.lower() for part in inner.parts) else real
 
     # --- the end --------------------------------------------------------------------------------------
+
+    async def _exit(self) -> None:
+        """Its own end. asyncio's `wait` also awaits the end of its output, which a tool that outlives it may hold."""
+        while self._agent.returncode is None:
+            await asyncio.sleep(LOOK)
 
     async def end(self) -> None:
         """End of input first; who ignores that is told by signals, with all of its process group."""
