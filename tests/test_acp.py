@@ -18,11 +18,15 @@ from storyloop.agents.acp import HOST, HostOrder, host_order
 from storyloop.agents.dialects.acp import dialect
 from storyloop.agents.dialects.lines import MAX_ANSWER
 from storyloop.agents.failures import classify
+from storyloop.agents.processes import ProcessAgents
 from storyloop.agents.stream import Seen, Turn, What
+from storyloop.core.artifacts import DevelopmentResult
 from storyloop.core.errand import Mode
+from storyloop.core.facts import Answered, CallReport, Failed, Failure
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain
 from storyloop.core.usage import Usage
-from storyloop.ports import CallOrder
+from storyloop.core.words import DevelopmentStatus
+from storyloop.ports import CallOrder, artifact_path
 from storyloop.world import process
 
 pytestmark = pytest.mark.processes
@@ -58,6 +62,23 @@ class Table:
         done = subprocess.run(HOST, input=order, capture_output=True, check=False, timeout=30)
         self.code, self.stderr = done.returncode, done.stderr.decode()
         return self.reads(done.stdout)
+
+    def call(self, agent: AgentSpec, **facts: Any) -> CallOrder:
+        plain: dict[str, Any] = {
+            "run_id": "r", "key": "k", "call_dir": str(self.place / "call"), "worktree": str(self.worktree),
+            "ref": AgentRef("mine", "m"), "agent": agent, "drain": Drain.STORY, "story": None, "attempt": 0, "call": 1,
+            "mode": Mode.FRESH, "session": None, "prompt": "Go.", "call_timeout": 30, "idle_timeout": 30,
+            "orphan_grace": 30,
+        }  # fmt: skip
+        return CallOrder(**plain | facts)
+
+    def reports(self, *steps: dict[str, Any], script: dict[str, Any]) -> CallReport:
+        """The same as Storyloop itself asks it."""
+        told = json.loads(self.order(*steps, script={"offers": {"models": {"currentModelId": "m"}}, **script}))
+        agent = AgentSpec(kind=AgentKind.ACP, command=tuple(told["argv"]))
+        report = ProcessAgents({"PATH": os.defpath}).launch(self.call(agent)).wait(30)
+        assert report is not None
+        return report
 
     def reads(self, spool: bytes) -> Turn:
         reader = dialect()
@@ -408,19 +429,39 @@ def test_an_error_that_is_spoken_is_known_by_what_was_used(table: Table, error: 
         assert (failed and failed.failure) == expected
 
 
-def test_the_host_is_told_what_the_call_is() -> None:
+def test_the_host_is_told_what_the_call_is(table: Table) -> None:
     """A format retry needs its session, a sandbox allows more, a path may be no UTF-8."""
-    order = CallOrder(
-        run_id="r", key="k", call_dir="d", worktree="/w/\udcff", ref=AgentRef("mine", "m"),
-        agent=AgentSpec(kind=AgentKind.ACP, command=("my-agent", "acp")), drain=Drain.STORY, story=None, attempt=0,
-        call=2, mode=Mode.FORMAT_RETRY, session="s", prompt="Mend.", call_timeout=1, idle_timeout=1, orphan_grace=1,
-    )  # fmt: skip
+    agent = AgentSpec(kind=AgentKind.ACP, command=("my-agent", "acp"))
+    order = table.call(agent, worktree="/w/\udcff", mode=Mode.FORMAT_RETRY, session="s", prompt="Mend.")
     told = json.loads(host_order(order, fenced=True, writable=("/cache",)))
     assert told.pop("modes")[0] == "bypassPermissions"
     assert told == {
         "argv": ["my-agent", "acp"], "cwd": "/w/\udcff", "prompt": "Mend.", "session": "s", "needs_session": True,
         "model": "m", "roots": ["/cache"], "start_seconds": 60.0,
     }  # fmt: skip
+
+
+def test_an_acp_agent_is_an_agent_like_any_other(table: Table) -> None:
+    """Launched by its entry in the configuration, its report has the artifact, the session and the usage."""
+    result = "<development-result><status>completed</status><summary>Done.</summary></development-result>"
+    usage = {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}
+    script = {"answer": {"stopReason": "end_turn", "usage": usage}}
+    path = artifact_path(str(table.worktree), "k")
+    report = table.reports({"request": ["fs/write_text_file", {"path": path, "content": result}]}, script=script)
+    done = DevelopmentResult(status=DevelopmentStatus.COMPLETED, summary="Done.")
+    assert report.outcome == Answered(artifact=done)
+    assert (report.session, report.leftovers) == ("s-1", 0)
+    assert report.usage == Usage(input_tokens=1, output_tokens=2, model="m")
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"), [(-32000, Failure.AUTH), (429, Failure.LIMIT), (-32603, Failure.TRANSIENT)]
+)
+def test_an_acp_agents_refusal_has_its_class(table: Table, code: int, failure: Failure) -> None:
+    """By the code of its answer."""
+    report = table.reports(script={"errors": {"session/prompt": {"code": code, "message": "No."}}})
+    assert isinstance(report.outcome, Failed)
+    assert report.outcome.failure is failure
 
 
 def test_only_the_host_imports_the_library() -> None:

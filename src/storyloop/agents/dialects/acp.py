@@ -38,7 +38,7 @@ class _Cost(msgspec.Struct, frozen=True):
 
 class _Update(msgspec.Struct, frozen=True, rename="camel"):
     session_update: str = ""
-    content: msgspec.Raw = _NOTHING
+    content: _Text | list[msgspec.Raw] | None = None  # of a message, or of a tool
     message_id: str | None = None
     title: str | None = None
     status: str | None = None
@@ -157,7 +157,7 @@ class _Acp(JsonLines[_Event]):
     def _updated(self, update: _Update, *, is_ours: bool) -> Iterable[Seen]:
         match update.session_update:
             case "agent_message_chunk" | "agent_thought_chunk" as kind:
-                text = fields_of(update.content, _Text).text
+                text = update.content.text if isinstance(update.content, _Text) else ""
                 if not text:
                     return ()
                 self.went_on()
