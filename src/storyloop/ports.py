@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from storyloop.core.artifacts import Issue
 from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
@@ -429,8 +430,8 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     drain: Drain
     mode: Mode
     project: str
-    story: Story
     artifact: str  # absolute path of where the artifact belongs
+    story: Story | None = None  # None where the whole run is asked about
     checks: dict[str, str] = {}  # name -> the command that we run after the call
     passed: tuple[Story, ...] = ()  # what passed before,
     summaries: dict[str, str] = {}  # and the work summary of each, by the story's id
@@ -445,6 +446,14 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     errors: str = ""  # what was wrong with the artifact,
     invalid_text: str = ""  # and what it said
     diff_stat: str = ""
+    spec_text: str = ""  # the free-form spec that a plan is made of
+    description: str = ""  # the spec's, where the whole run is asked about,
+    stories: tuple[Story, ...] = ()  # and its stories that this is about; `summaries` may say what was done in each
+    diff: str = ""  # the change that is reviewed or judged
+    base: str = ""  # the commit that it begins at
+    evidence: tuple[str, ...] = ()  # what we measured, a line each
+    suspicions: tuple[str, ...] = ()  # what we noticed in the change (bent checks, for example), a line each
+    issues: tuple[Issue, ...] = ()  # what reviews found and is open
 
 
 class Prompts(Protocol):

@@ -6,32 +6,58 @@ is left out, and never spoils a result that is otherwise valid.
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from storyloop.contracts.plan import planned
 from storyloop.contracts.xml import MAX_BYTES, Invalid, Node, read
-from storyloop.core.artifacts import Artifact, CommitMessage, DevelopmentResult
+from storyloop.core.artifacts import (
+    Analysis,
+    Artifact,
+    CommitMessage,
+    DevelopmentResult,
+    FixResult,
+    Issue,
+    Issues,
+    Judgement,
+    PrText,
+    Question,
+    Ruling,
+    Severity,
+)
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.facts import Malformed
 from storyloop.core.knowledge import NotedDecision, NotedFile, NotedKnowledge, NotedPattern
 from storyloop.core.policy import Drain
-from storyloop.core.words import DevelopmentStatus
+from storyloop.core.words import DevelopmentStatus, FixStatus
 
 _SCHEMAS = Path(__file__).parent / "schemas"
-_ROOTS = {Drain.STORY: "development-result", Drain.COMMIT: "commit-message"}
+_ROOTS = {
+    Drain.PLAN: "plan",
+    Drain.STORY: "development-result",
+    Drain.ANALYSIS: "analysis",
+    Drain.REVIEW: "issues",
+    Drain.FIX: "fix-result",
+    Drain.COMMIT: "commit-message",
+    Drain.PR: "pull-request",
+}
 _GIFT = "knowledge"
 
 _MAX_FILES = 2_000
 _MAX_NOTES = 200
+_MAX_ISSUES = 200
+_MAX_OPTIONS = 20
 # Characters:
 _MAX_TEXT = 8_000
+_MAX_FINDING = 2_000
 _MAX_NOTE = 500
 _MAX_PATH = 1_000
 _MAX_ERROR = 400
 _MAX_ERRORS = 4_000
 
 _TRAILER = re.compile(r"^\s*storyloop-", re.IGNORECASE | re.MULTILINE)
+_PLACE = re.compile(r"[^\s:]:\d")
 
 
 def schema_path(drain: Drain) -> Path:
@@ -42,9 +68,8 @@ def schema_path(drain: Drain) -> Path:
 def decode(drain: Drain, text: bytes) -> Artifact | Malformed:
     """The artifact that this drain owes, or everything that is wrong with it."""
     try:
-        if drain is Drain.COMMIT:
-            return _commit_message(read(text, schema=schema_path(drain), gift=None))
-        return _development_result(read(text, schema=schema_path(drain), gift=_GIFT))
+        root = read(text, schema=schema_path(drain), gift=_GIFT if drain is Drain.STORY else None)
+        return _VALUES[drain](root)
     except Invalid as invalid:
         received = text[: 4 * _MAX_TEXT].decode("utf-8", "replace")
         return Malformed(errors=_listed(invalid.errors), text=_clipped(received, _MAX_TEXT))
@@ -97,9 +122,7 @@ def _listed(errors: Iterable[str]) -> str:
 def _development_result(root: Node) -> DevelopmentResult:
     errors: list[str] = []
     status = DevelopmentStatus(root.text_of("status"))
-    summary, next_steps = root.text_of("summary"), root.text_of("next-steps")
-    if not summary:
-        errors.append(f"line {root.line}, <summary>: it is blank; expected what was done, in a few sentences")
+    summary, next_steps = _summary(root, errors), root.text_of("next-steps")
     if status is not DevelopmentStatus.COMPLETED and not next_steps:
         errors.append(
             f"line {root.line}, <next-steps>: it is missing or blank; "
@@ -108,36 +131,132 @@ def _development_result(root: Node) -> DevelopmentResult:
     listed = [file for element in root.named("files-changed") for file in element.children]
     if len(listed) > _MAX_FILES:
         errors.append(f"line {listed[0].line}, <files-changed>: expected at most {_MAX_FILES:,} files")
-    files = [(file, _inside(file.text)) for file in listed]
-    errors += [
-        f"line {file.line}, <file>: found '{_clipped(file.text, 100)}'; "
-        "expected a path relative to the worktree's root that stays inside it"
-        for file, path in files
-        if path is None
-    ]
+    files = [_file(file, file.text, errors) for file in listed]
+    questions = [_question(element, status, errors) for element in root.named("question")]
     if errors:
         raise Invalid(*errors)
     return DevelopmentResult(
         status=status,
-        summary=_clipped(summary, _MAX_TEXT),
-        files_changed=tuple(dict.fromkeys(path for _, path in files if path is not None)),
+        summary=summary,
+        files_changed=tuple(dict.fromkeys(path for path in files if path is not None)),
         next_steps=_clipped(next_steps, _MAX_TEXT) or None,
         knowledge=_noted(root.named(_GIFT)),
+        question=questions[0] if questions else None,
     )
 
 
-def _commit_message(root: Node) -> CommitMessage:
-    subject, body = " ".join(root.text_of("subject").split()), root.text_of("body")
-    errors = [
-        f"line {root.line}, <{name}>: a line begins with 'Storyloop-'; expected no trailer of ours"
-        for name, text in (("subject", subject), ("body", body))
-        if _TRAILER.search(text)
-    ]
-    if not re.search(r"\w", subject):
-        errors.append(f"line {root.line}, <subject>: it holds no word; expected what changed, in one line")
+def _question(element: Node, status: DevelopmentStatus, errors: list[str]) -> Question:
+    at, default = f"line {element.line}, <question>", element.attributes["default"]
+    if not element.text:
+        errors.append(f"{at}: it is blank; expected what is to be decided")
+    if not default:
+        errors.append(f"{at}: its default is blank; expected what you would do if nobody answers")
+    if status is DevelopmentStatus.COMPLETED:
+        errors.append(f"{at}: it stands beside the status completed; expected partial, while a decision is open")
+    options = [_clipped(option.text, _MAX_NOTE) for option in element.children if option.text]
+    return Question(
+        text=_clipped(element.text, _MAX_FINDING),
+        default=_clipped(default, _MAX_NOTE),
+        options=tuple(dict.fromkeys(options[:_MAX_OPTIONS])),
+    )
+
+
+def _analysis(root: Node) -> Analysis:
+    errors: list[str] = []
+    judged: dict[tuple[str, int], Judgement] = {}
+    for element in root.children:
+        at, told = f"line {element.line}, <criterion>", element.attributes
+        story, number, ruling = told["story"], int(told["number"]), Ruling(told["verdict"])
+        if (story, number) in judged:
+            errors.append(f"{at}: criterion {number} of {_clipped(story, 100)} stands here twice; expected it once")
+        if ruling is Ruling.MET and not _PLACE.search(element.text):
+            errors.append(f"{at}: it names no place; expected file and line, as in src/a.py:12, and what stands there")
+        elif ruling is Ruling.UNMET and not element.text:
+            errors.append(f"{at}: it is blank; expected what is missing or wrong")
+        evidence = _clipped(element.text, _MAX_FINDING)
+        judged[story, number] = Judgement(story=story, number=number, ruling=ruling, evidence=evidence)
     if errors:
         raise Invalid(*errors)
-    return CommitMessage(subject=subject, body=_clipped(body, _MAX_TEXT))
+    return Analysis(judgements=tuple(judged.values()))
+
+
+def _issues(root: Node) -> Issues:
+    errors: list[str] = []
+    found = [_issue(element, errors) for element in root.named("issue")]
+    if len(found) > _MAX_ISSUES:
+        errors.append(f"line {root.line}, <issues>: expected at most {_MAX_ISSUES} of them, the worst first")
+    if errors:
+        raise Invalid(*errors)
+    return Issues(found=tuple(found))
+
+
+def _issue(element: Node, errors: list[str]) -> Issue:
+    told = element.attributes
+    file, line = told.get("file"), told.get("line")
+    if not element.text:
+        errors.append(f"line {element.line}, <issue>: it is blank; expected what is wrong, and what would be right")
+    if line and not file:
+        errors.append(f"line {element.line}, <issue>: it has a line and no file; expected also the file")
+    return Issue(
+        severity=Severity(told["severity"]),
+        text=_clipped(element.text, _MAX_FINDING),
+        file=_file(element, file, errors) if file else None,
+        line=int(line) if line else None,
+        story=_clipped(told.get("story", ""), _MAX_NOTE) or None,
+    )
+
+
+def _fix_result(root: Node) -> FixResult:
+    errors: list[str] = []
+    result = FixResult(status=FixStatus(root.text_of("status")), summary=_summary(root, errors))
+    if errors:
+        raise Invalid(*errors)
+    return result
+
+
+def _commit_message(root: Node) -> CommitMessage:
+    subject, body = _worded(root, "subject", [])
+    return CommitMessage(subject=subject, body=body)
+
+
+def _pr_text(root: Node) -> PrText:
+    errors: list[str] = []
+    if not re.search(r"\w", root.text_of("body")):
+        errors.append(f"line {root.line}, <body>: it holds no word; expected what changes and why, for a reviewer")
+    title, body = _worded(root, "title", errors)
+    return PrText(title=title, body=body)
+
+
+def _worded(root: Node, name: str, errors: list[str]) -> tuple[str, str]:
+    """The line of this name, and the body; raises what is wrong with them, after the errors that are known."""
+    line, body = " ".join(root.text_of(name).split()), root.text_of("body")
+    errors += [
+        f"line {root.line}, <{name}>: a line begins with 'Storyloop-'; expected no trailer of ours"
+        for name, text in ((name, line), ("body", body))
+        if _TRAILER.search(text)
+    ]
+    if not re.search(r"\w", line):
+        errors.append(f"line {root.line}, <{name}>: it holds no word; expected what changed, in one line")
+    if errors:
+        raise Invalid(*errors)
+    return line, _clipped(body, _MAX_TEXT)
+
+
+def _summary(root: Node, errors: list[str]) -> str:
+    summary = root.text_of("summary")
+    if not summary:
+        errors.append(f"line {root.line}, <summary>: it is blank; expected what was done, in a few sentences")
+    return _clipped(summary, _MAX_TEXT)
+
+
+def _file(element: Node, named: str, errors: list[str]) -> str | None:
+    path = _inside(named)
+    if path is None:
+        errors.append(
+            f"line {element.line}, <{element.name}>: found '{_clipped(named, 100)}'; "
+            "expected a path relative to the worktree's root that stays inside it"
+        )
+    return path
 
 
 def _noted(gifts: tuple[Node, ...]) -> NotedKnowledge | None:
@@ -178,3 +297,14 @@ def _inside(path: str) -> str | None:
 
 def _clipped(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_VALUES: dict[Drain, Callable[[Node], Artifact]] = {
+    Drain.PLAN: planned,
+    Drain.STORY: _development_result,
+    Drain.ANALYSIS: _analysis,
+    Drain.REVIEW: _issues,
+    Drain.FIX: _fix_result,
+    Drain.COMMIT: _commit_message,
+    Drain.PR: _pr_text,
+}

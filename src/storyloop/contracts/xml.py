@@ -24,6 +24,7 @@ _MAX_COMPLAINTS = 30
 # Possessive throughout: a prolog of ten thousand comments must not be tried in every possible way.
 _DOCTYPE = re.compile(rb"(?:\s++|<\?(?>.*?\?>)|<!--(?>.*?-->))*+<!DOCTYPE", re.DOTALL | re.IGNORECASE)
 _XS = {"xs": "http://www.w3.org/2001/XMLSchema"}
+_ELEMENT = "//xs:element[@name=$name]"
 # What XML allows and a terminal obeys: carriage returns by reference, DEL and the C1 controls.
 _UNPRINTABLE = dict.fromkeys([0x0D, *range(0x7F, 0xA0)])
 _ESCAPE = "in text, write < as &lt; and & as &amp;"
@@ -199,45 +200,69 @@ class _Complaints:
     def _of_schema(self, entry: _Lxml, root: _Lxml) -> str:
         # Only names are taken from the message: libxml2 cuts long values off, and the rest with them.
         line = f"line {entry.line + self.lines_before}"
-        name, attribute = (*re.findall(r"'([^']*)'", entry.message), "?", "?")[:2]
-        at = f"{line}, <{name}>"
+        name, *rest = (*re.findall(r"'([^']*)'", entry.message), "?", "?")
+        attribute = rest[0] if ", attribute '" in entry.message else None
+        at = f"{line}, <{name}>" if attribute is None else f"{line}, <{name}>, {attribute}"
         match entry.type_name:
             case "SCHEMAV_CVC_ELT_1":
                 return f"{line}: the root is <{name}>; expected <{self._root_name}>, without a namespace"
             case "SCHEMAV_CVC_ENUMERATION_VALID":
-                found = (root.findtext(name) or "")[:100]
-                return f"{at}: found '{found}'; expected one of {', '.join(self._facets(name, 'enumeration'))}"
+                wanted = f"one of {', '.join(self._facets(name, attribute, 'enumeration'))}"
+                return f"{at}: found '{_found(entry, root, attribute)}'; expected {wanted}"
+            case "SCHEMAV_CVC_DATATYPE_VALID_1_2_1" | "SCHEMAV_CVC_MININCLUSIVE_VALID":
+                least = (*self._facets(name, attribute, "minInclusive"), "0")[0]
+                return f"{at}: found '{_found(entry, root, attribute)}'; expected a whole number from {least}"
             case "SCHEMAV_CVC_MINLENGTH_VALID":
                 return f"{at}: it is empty; expected text"
             case "SCHEMAV_CVC_MAXLENGTH_VALID":
-                return f"{at}: it is too long; expected at most {self._facets(name, 'maxLength')[0]} characters"
-            case "SCHEMAV_CVC_TYPE_3_1_2":
+                longest = self._facets(name, attribute, "maxLength")[0]
+                return f"{at}: it is too long; expected at most {longest} characters"
+            case "SCHEMAV_CVC_TYPE_3_1_2" | "SCHEMAV_CVC_COMPLEX_TYPE_2_2":
                 return f"{at}: it holds elements; expected text only ({_ESCAPE})"
+            case "SCHEMAV_CVC_COMPLEX_TYPE_2_1":
+                return f"{at}: it holds something; expected it empty"
             case "SCHEMAV_CVC_COMPLEX_TYPE_2_3":
                 return f"{at}: it holds text of its own; expected only {_tags(self._children(name))}"
             case "SCHEMAV_ELEMENT_CONTENT" if "Missing child" in entry.message:
-                present = {child.tag for child in root}
+                present = {child.tag for child in root.xpath(entry.path)[0]}
                 required = self._children(name, "[not(@minOccurs)]")
-                return f"{at}: expected also {_tags(child for child in required if child not in present)}"
+                joint = " or " if self._is_choice(name) else ", "
+                return f"{at}: expected also {_tags((child for child in required if child not in present), joint)}"
             case "SCHEMAV_ELEMENT_CONTENT":
                 parent = entry.path.split("/")[-2].partition("[")[0]
                 allowed = self._children(parent)
+                if name in allowed and self._is_choice(parent):
+                    return f"{at}: it stands beside others; expected {_tags(allowed, ' or ')}, not both"
                 if name in allowed:
                     return f"{at}: it stands here twice; expected it once"
                 return f"{at}: it is not allowed in <{parent}>; expected {_tags(allowed)}"
+            case "SCHEMAV_CVC_COMPLEX_TYPE_4":
+                missing = rest[0]
+                wanted = f": {told}" if (told := " | ".join(self._facets(name, missing, "enumeration"))) else ""
+                return f"{at}: it lacks the attribute '{missing}'; expected it{wanted}"
             case "SCHEMAV_CVC_COMPLEX_TYPE_3_2_1" | "SCHEMAV_CVC_TYPE_3_1_1":
-                return f"{at}: it has an attribute '{attribute}'; expected none"
+                allowed = ", ".join(self._schema.xpath(f"{_ELEMENT}//xs:attribute/@name", namespaces=_XS, name=name))
+                return f"{line}, <{name}>: it has an attribute '{attribute}'; expected {allowed or 'none'}"
             case _:
                 return f"{line}: {entry.message}"
 
     def _children(self, name: str, occurs: str = "") -> list[str]:
-        path = f"//xs:element[@name=$name]/xs:complexType/*/xs:element{occurs}/@name"
+        path = f"{_ELEMENT}/xs:complexType/*/xs:element{occurs}/@name"
         return self._schema.xpath(path, namespaces=_XS, name=name)
 
-    def _facets(self, name: str, kind: str) -> list[str]:
-        path = f"//xs:element[@name=$name]//xs:{kind}/@value"
-        return self._schema.xpath(path, namespaces=_XS, name=name)
+    def _is_choice(self, name: str) -> bool:
+        return bool(self._schema.xpath(f"{_ELEMENT}/xs:complexType/xs:choice", namespaces=_XS, name=name))
+
+    def _facets(self, name: str, attribute: str | None, kind: str) -> list[str]:
+        within = "" if attribute is None else "//xs:attribute[@name=$attribute]"
+        path = f"{_ELEMENT}{within}//xs:{kind}/@value"
+        return self._schema.xpath(path, namespaces=_XS, name=name, attribute=attribute or "")
 
 
-def _tags(names: Iterable[str]) -> str:
-    return ", ".join(f"<{name}>" for name in names)
+def _found(entry: _Lxml, root: _Lxml, attribute: str | None) -> str:
+    element = root.xpath(entry.path)[0]
+    return ((element.text if attribute is None else element.get(attribute)) or "")[:100]
+
+
+def _tags(names: Iterable[str], joint: str = ", ") -> str:
+    return joint.join(f"<{name}>" for name in names)

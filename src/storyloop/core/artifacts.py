@@ -4,21 +4,95 @@ The XML codec in `contracts` makes these from what an agent wrote; nothing else 
 agent wrote it, bounded by the codec, and is never trusted with a decision beyond its own status.
 """
 
+from enum import StrEnum
+
 import msgspec
 
 from storyloop.core.knowledge import NotedKnowledge
 from storyloop.core.policy import Drain
-from storyloop.core.words import ArtifactType, DevelopmentStatus
+from storyloop.core.spec import Spec
+from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus
+
+MOST_PLANNED_STORIES = 100  # a plan has no more: what a run can cost is bounded before its stories are known
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
+    """What a plan errand owes: stories, checked by the same rules as a spec file; none of them has passed."""
+
+    spec: Spec
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent needs a human to decide; `default` is what it would do if nobody answers."""
+
+    text: str
+    default: str
+    options: tuple[str, ...] = ()
 
 
 class DevelopmentResult(msgspec.Struct, frozen=True, kw_only=True, tag="development_result"):
-    """What a story errand owes. `next_steps` is present whenever the status is not completed."""
+    """What a story errand owes. `next_steps` is present whenever the status is not completed; a question only then."""
 
     status: DevelopmentStatus
     summary: str
     files_changed: tuple[str, ...] = ()
     next_steps: str | None = None
     knowledge: NotedKnowledge | None = None
+    question: Question | None = None
+
+
+class Ruling(StrEnum):
+    """What an analysis says of a criterion."""
+
+    MET = "met"
+    UNMET = "unmet"
+    UNKNOWN = "unknown"
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """One criterion, judged by reading. `evidence` of a criterion that is met names file and line."""
+
+    story: str
+    number: int  # of the criterion, from 1
+    ruling: Ruling
+    evidence: str
+
+
+class Analysis(msgspec.Struct, frozen=True, kw_only=True, tag="analysis"):
+    """What an analysis errand owes: no criterion is judged twice, but one may be left out."""
+
+    judgements: tuple[Judgement, ...]
+
+
+class Severity(StrEnum):
+    """How much an issue matters; the worst first."""
+
+    BLOCKER = "blocker"
+    MAJOR = "major"
+    MINOR = "minor"
+
+
+class Issue(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a review found; the line is one of the file."""
+
+    severity: Severity
+    text: str
+    file: str | None = None
+    line: int | None = None
+    story: str | None = None
+
+
+class Issues(msgspec.Struct, frozen=True, kw_only=True, tag="issues"):
+    """What a review errand owes; empty only where the review says in so many words that there are none."""
+
+    found: tuple[Issue, ...] = ()
+
+
+class FixResult(msgspec.Struct, frozen=True, kw_only=True, tag="fix_result"):
+    """What a fix errand owes."""
+
+    status: FixStatus
+    summary: str
 
 
 class CommitMessage(msgspec.Struct, frozen=True, kw_only=True, tag="commit_message"):
@@ -28,7 +102,14 @@ class CommitMessage(msgspec.Struct, frozen=True, kw_only=True, tag="commit_messa
     body: str = ""
 
 
-Artifact = DevelopmentResult | CommitMessage
+class PrText(msgspec.Struct, frozen=True, kw_only=True, tag="pr_text"):
+    """What a pr errand owes: a title of one line, and a body."""
+
+    title: str
+    body: str
+
+
+Artifact = Plan | DevelopmentResult | Analysis | Issues | FixResult | CommitMessage | PrText
 
 _OWED: dict[Drain, ArtifactType] = {
     Drain.PLAN: ArtifactType.PLAN,

@@ -1,0 +1,63 @@
+"""Plans: the stories that an agent made of a free-form spec, checked by the very rules of spec files."""
+
+import msgspec
+
+from storyloop.contracts.xml import Invalid, Node
+from storyloop.core.artifacts import MOST_PLANNED_STORIES, Plan
+from storyloop.core.spec import Problem, Spec, SpecErrors
+from storyloop.core.spec_file import parse_spec
+
+_NAME = "plan.json"  # what the rules take the fields for; no reader sees it
+_TEXTS = {
+    **{name: name for name in ("title", "project", "description", "id", "notes", "text", "verify")},
+    "branch-name": "branchName",
+}
+
+
+def planned(root: Node) -> Plan:
+    """The plan in this element, which its schema found valid; raises `Invalid`."""
+    stories = [story for listed in root.named("user-stories") for story in listed.children]
+    if len(stories) > MOST_PLANNED_STORIES:
+        where = f"line {stories[0].line}, <user-stories>"
+        raise Invalid(f"{where}: it has {len(stories)} stories; expected at most {MOST_PLANNED_STORIES}")
+    places: dict[str, Node] = {"": root}
+    fields = _fields(root, "", places)
+    fields["userStories"] = [_story(story, f"userStories[{at}]", places) for at, story in enumerate(stories)]
+    try:
+        spec = parse_spec(msgspec.json.encode(fields), name=_NAME)
+    except SpecErrors as errors:
+        raise Invalid(*(_told(problem, places) for problem in errors.problems)) from errors
+    assert isinstance(spec, Spec)
+    return Plan(spec=spec)
+
+
+def _story(story: Node, at: str, places: dict[str, Node]) -> dict[str, object]:
+    fields = _fields(story, at, places)
+    for priority in story.named("priority"):
+        fields["priority"] = int(priority.text)
+    criteria = [one for listed in story.named("acceptance-criteria") for one in listed.children]
+    wanted = [one for listed in story.named("depends-on") for one in listed.children]
+    places |= {f"{at}.dependsOn[{number}]": one for number, one in enumerate(wanted)}
+    return fields | {
+        "dependsOn": [one.text for one in wanted],
+        "acceptanceCriteria": [
+            {"text": one.text} | _fields(one, f"{at}.acceptanceCriteria[{number}]", places)
+            for number, one in enumerate(criteria)
+        ],
+    }
+
+
+def _fields(element: Node, at: str, places: dict[str, Node]) -> dict[str, object]:
+    """The texts among the children of an element, and where each of them stands."""
+    places[at] = element
+    told = {_TEXTS[child.name]: child for child in element.children if child.name in _TEXTS}
+    places |= {f"{at}.{name}".lstrip("."): child for name, child in told.items()}
+    return {name: child.text for name, child in told.items()}
+
+
+def _told(problem: Problem, places: dict[str, Node]) -> str:
+    path = problem.place.rpartition(f" of {_NAME}")[0]
+    while path not in places:
+        path = path.rpartition(".")[0]
+    element = places[path]
+    return f"line {element.line}, <{element.name}>: {problem.what}. {problem.cure}"
