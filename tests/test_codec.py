@@ -247,6 +247,17 @@ def test_malformed_knowledge_never_spoils_a_result(knowledge: str, read: NotedKn
     assert decoded == DevelopmentResult(status=DevelopmentStatus.COMPLETED, summary="Done.", knowledge=read)
 
 
+def test_much_knowledge_is_kept_in_part() -> None:
+    """The first 200 of each kind: too much of a gift spoils nothing either."""
+    files = "".join(f"<file path='f{number}' purpose='p'/>" for number in range(1_000))
+    decisions = "".join(f"<decision topic='t{number}' choice='c'/>" for number in range(500))
+    decoded = decode(Drain.STORY, result(f"{PLAIN}<knowledge>{files}{decisions}</knowledge>"))
+    assert isinstance(decoded, DevelopmentResult)
+    assert decoded.knowledge is not None
+    assert [file.path for file in decoded.knowledge.files] == [f"f{number}" for number in range(200)]
+    assert [noted.topic for noted in decoded.knowledge.decisions] == [f"t{number}" for number in range(200)]
+
+
 def test_what_a_terminal_obeys_is_taken_out_of_text() -> None:
     """C1 controls and returned carriages do not reach a person's screen through a summary."""
     decoded = decode(Drain.STORY, result("<status>completed</status><summary>a&#x9b;2Jb&#13;c\td</summary>"))
@@ -617,6 +628,11 @@ BAD_OF_OTHERS = {
         Drain.STORY,
         f"<development-result>{QUESTION}{PLAIN}</development-result>",
         "- line 1, <question>: it stands beside the status completed; expected partial, while a decision is open",
+    ),
+    "an attribute of the root": (
+        Drain.STORY,
+        f"<development-result version='1'>{PLAIN}</development-result>",
+        "- line 1, <development-result>: it has an attribute 'version'; expected none",
     ),
     "question: two": (
         Drain.STORY,

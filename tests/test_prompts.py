@@ -228,7 +228,7 @@ ASKED = {
         "# Mend what a review found in Reports\n",
         "1. major src/csv.py:12 (US-003)\n   A quote is not doubled.\n2. minor\n   No changelog.\n```",
         "US-003: Export a report as CSV",
-        "```text\nruff check .\npytest -q\n```",
+        "```text\nruff check .\npytest -q\npytest -q tests/test_csv.py\npytest -q tests/test_quoting.py\n```",
         "Do not edit, delete, skip or weaken existing tests",
     ),
     "fix continued": (
@@ -460,7 +460,10 @@ def test_what_agents_and_commands_wrote_is_bounded() -> None:
 def test_no_change_and_no_number_of_stories_fills_a_prompt(drain: Drain, mode: Mode) -> None:
     """A diff, a spec, evidence and issues of any size: some 40,000 tokens at most."""
     long = "x" * 100_000
-    stories = tuple(replace(DONE, id=f"US-{number}", title="y" * 1_000) for number in range(1_000))
+    stories = tuple(
+        replace(DONE, id=f"US-{number}", title="y" * 1_000, acceptance_criteria=(Criterion("c", f"{number}" * 100),))
+        for number in range(1_000)
+    )
     values = replace(
         RUN,
         drain=drain,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storyloop.contracts.plan import planned
-from storyloop.contracts.xml import MAX_BYTES, Invalid, Node, read
+from storyloop.contracts.xml import MAX_BYTES, MAX_GIVEN, Invalid, Node, read
 from storyloop.core.artifacts import (
     Analysis,
     Artifact,
@@ -45,7 +45,6 @@ _ROOTS = {
 _GIFT = "knowledge"
 
 _MAX_FILES = 2_000
-_MAX_NOTES = 200
 _MAX_ISSUES = 200
 _MAX_OPTIONS = 20
 # Characters:
@@ -271,7 +270,7 @@ def _noted(gifts: tuple[Node, ...]) -> NotedKnowledge | None:
             case "file" if path := _inside(note.attributes.get("path", "")):
                 symbols = [_clipped(symbol.text, _MAX_NOTE) for symbol in note.named("symbol") if symbol.text]
                 purpose = told.get("purpose", "")
-                files.append(NotedFile(path=path, purpose=purpose, symbols=tuple(symbols[:_MAX_NOTES])))
+                files.append(NotedFile(path=path, purpose=purpose, symbols=tuple(symbols[:MAX_GIVEN])))
             case "decision" if (topic := told.get("topic")) and (choice := told.get("choice")):
                 decisions.append(NotedDecision(topic=topic, choice=choice, rationale=text))
             case "pattern" if text:
@@ -282,9 +281,9 @@ def _noted(gifts: tuple[Node, ...]) -> NotedKnowledge | None:
     if not (files or decisions or patterns):
         return None
     return NotedKnowledge(
-        files=tuple(files[:_MAX_NOTES]),
-        decisions=tuple(decisions[:_MAX_NOTES]),
-        patterns=tuple(patterns[:_MAX_NOTES]),
+        files=tuple(files[:MAX_GIVEN]),
+        decisions=tuple(decisions[:MAX_GIVEN]),
+        patterns=tuple(patterns[:MAX_GIVEN]),
     )
 
 

@@ -88,8 +88,8 @@ class TemplatePrompts:
     def _rendered(self, template: str, values: PromptValues) -> str:
         from jinja2 import TemplateError
 
-        story = values.story
-        verified = (criterion.verify for criterion in (story.acceptance_criteria if story else ()))
+        stories = (values.story,) if values.story else values.stories
+        verified = (criterion.verify for story in stories for criterion in story.acceptance_criteria)
         commands = [*values.checks.values(), *(verify for verify in verified if verify)]
         told = msgspec.structs.asdict(values) | {
             "task": _task(values),

@@ -9,6 +9,7 @@ that it cannot spoil the text around it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 import msgspec
 
 MAX_BYTES = 1 << 20
+MAX_GIVEN = 200  # children of one name in a gift
 _MAX_TAGS = 20_000  # in all: a parsed tag takes a hundred times the memory of its text
-_MAX_ATTRIBUTES = 2_000  # in all: reading them takes the square of their number in time
+_MAX_ATTRIBUTES = 5_000  # in all: reading them takes the square of their number in time
 _MAX_COMPLAINTS = 30
 
 # Possessive throughout: a prolog of ten thousand comments must not be tried in every possible way.
@@ -40,7 +42,7 @@ class Invalid(Exception):  # noqa: N818 - what the text is, not what befell us
         self.errors = errors
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An element: its own text without blank ends and control characters, and all that it holds."""
 
     name: str
@@ -76,10 +78,13 @@ def read(text: bytes, *, schema: Path, gift: str | None) -> Node:
         raise Invalid("the artifact has a DOCTYPE; expected none")
     complaints = _Complaints(etree.parse(schema), root_name, text[: text.find(inner)].count(b"\n"))
     root = _parsed(inner, gift, complaints)
-    if sum(len(element.attrib) for element in root.iter()) > _MAX_ATTRIBUTES:
+    if root.xpath("count(//@*)") > _MAX_ATTRIBUTES:
         raise Invalid(f"the artifact has more than {_MAX_ATTRIBUTES:,} attributes; expected an account of the work")
+    gifts: list[_Lxml] = root.findall(gift) if gift else []
+    for element in gifts:
+        _shorten(element)
     tree = _node(root, complaints.lines_before)
-    for element in root.findall(gift) if gift else ():
+    for element in gifts:
         root.remove(element)
     complaints.raise_unless_valid(root)
     return tree
@@ -136,18 +141,32 @@ def _without(text: bytes, gift: str | None) -> bytes | None:
     return before + after if len(before) + len(after) < len(text) else None
 
 
+def _shorten(gift: _Lxml) -> None:
+    """Leave out all but the first children of each name: the rest would not be kept, and costs time to read."""
+    seen: Counter[str] = Counter()
+    for child in list(gift):
+        seen[child.tag] += 1
+        if seen[child.tag] > MAX_GIVEN:
+            gift.remove(child)
+
+
 def _node(element: _Lxml, lines_before: int) -> Node:
+    text = element.text or ""
+    children: list[Node] = []
+    for child in element:
+        children.append(_node(child, lines_before))
+        text += child.tail or ""
     return Node(
         name=element.tag,
         line=element.sourceline + lines_before,
-        text=_printable("".join((element.text or "", *(child.tail or "" for child in element)))),
+        text=_printable(text) if text else "",
         attributes={name: _printable(value) for name, value in element.items()},
-        children=tuple(_node(child, lines_before) for child in element),
+        children=tuple(children),
     )
 
 
 def _printable(text: str) -> str:
-    return text.translate(_UNPRINTABLE).strip()
+    return text.strip() if text.isprintable() else text.translate(_UNPRINTABLE).strip()
 
 
 class _Complaints:
@@ -241,8 +260,9 @@ class _Complaints:
                 wanted = f": {told}" if (told := " | ".join(self._facets(name, missing, "enumeration"))) else ""
                 return f"{at}: it lacks the attribute '{missing}'; expected it{wanted}"
             case "SCHEMAV_CVC_COMPLEX_TYPE_3_2_1" | "SCHEMAV_CVC_TYPE_3_1_1":
-                allowed = ", ".join(self._schema.xpath(f"{_ELEMENT}//xs:attribute/@name", namespaces=_XS, name=name))
-                return f"{line}, <{name}>: it has an attribute '{attribute}'; expected {allowed or 'none'}"
+                path = "//xs:attribute[ancestor::xs:element[1]/@name=$name]/@name"
+                allowed = ", ".join(self._schema.xpath(path, namespaces=_XS, name=name)) or "none"
+                return f"{line}, <{name}>: it has an attribute '{attribute}'; expected {allowed}"
             case _:
                 return f"{line}: {entry.message}"
 
