@@ -15,6 +15,7 @@ from storyloop.core.run_state import RunState
 from storyloop.service import Drive, Prepared, Service, exit_code
 from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
+from storyloop.world.sandbox import held_by
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -112,4 +113,11 @@ def driven(service: Service, drive: Drive, face: Face) -> int:
 
 def _header(prepared: Prepared) -> str:
     branch = prepared.spec.branch_name
-    return header(prepared.spec, prepared.policy, prepared.bounds, branch=branch, worktree=prepared.worktree)
+    return header(
+        prepared.spec,
+        prepared.policy,
+        prepared.bounds,
+        branch=branch,
+        worktree=prepared.worktree,
+        sandbox=held_by(prepared.policy.sandbox),
+    )

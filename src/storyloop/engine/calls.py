@@ -173,4 +173,5 @@ def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prom
         call_timeout=policy.limits.call_timeout,
         idle_timeout=policy.limits.idle_timeout,
         orphan_grace=policy.limits.orphan_grace,
+        sandbox=policy.sandbox,
     )

@@ -22,13 +22,13 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
     """One fact, or none when it was stopped: then its round is owed again."""
     done, owed = _round(effect, state)
     findings = _set_aside(effect, state, hands) if done == 0 else ()
-    first = hands.checks.run(_order(effect, hands, "1"), stop)
+    first = hands.checks.run(_order(effect, state, hands, "1"), stop)
     second = None
     # Red before the work is what a proof should be, so only what gates is looked at twice.
     gates = isinstance(effect.purpose, Baselining | Checking | Demonstrating)
     if first is not None and gates and deserves_second_run(first):
         findings += _undo(effect, hands)
-        second = hands.checks.run(_order(effect, hands, "2"), stop)
+        second = hands.checks.run(_order(effect, state, hands, "2"), stop)
         if second is None:
             return
     if first is None:
@@ -63,7 +63,7 @@ def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Findi
     return (Finding("leftover", detail),)
 
 
-def _order(effect: RunCommand, hands: Hands, run: str) -> CheckOrder:
+def _order(effect: RunCommand, state: RunState, hands: Hands, run: str) -> CheckOrder:
     name = key_of(effect.purpose).replace("/", ".")
     return CheckOrder(
         check_dir=f"{checks_dir(hands.place.run_dir)}/{name}.{run}",
@@ -71,6 +71,7 @@ def _order(effect: RunCommand, hands: Hands, run: str) -> CheckOrder:
         run_dir=hands.place.run_dir,
         command=effect.command,
         timeout=effect.timeout,
+        sandbox=state.effective_config().sandbox,
     )
 
 

@@ -6,10 +6,8 @@ from storyloop.core.spec import Spec
 from storyloop.views.report import NOT_BUILT
 from storyloop.views.words import count, duration
 
-_NO_SANDBOX = "none: agents and checks run with your rights"
 
-
-def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: str, sandbox: str = _NO_SANDBOX) -> str:
+def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: str, sandbox: str) -> str:
     """The lines before a run starts; `sandbox` is what holds its agents and checks."""
     agents = " -> ".join(str(ref) for ref in policy.chain_of(Drain.STORY))
     checks = ", ".join(policy.checks) or "none of the project; the criteria's own commands prove the stories"
