@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import uuid
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ def test_a_token_of_a_known_shape_is_replaced_by_its_kind(name: str, token: str,
     "text",
     [
         "commit 3f786850e387550fdab836ed7e6dc881de23001b",
-        str(uuid.uuid4()),
+        "4dcd8f64-c8c3-496f-b361-c09a8e60cf8d",
         "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         f"data:image/png;base64,{base64.b64encode(bytes(range(256)) * 64).decode()}",
         "sk-test, sk-1234567890, sk-ant-test, sk-proj-fake",
