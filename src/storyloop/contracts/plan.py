@@ -57,7 +57,5 @@ def _fields(element: Node, at: str, places: dict[str, Node]) -> dict[str, object
 
 def _told(problem: Problem, places: dict[str, Node]) -> str:
     path = problem.place.rpartition(f" of {_NAME}")[0]
-    while path not in places:
-        path = path.rpartition(".")[0]
-    element = places[path]
+    element = places.get(path, places[""])
     return f"line {element.line}, <{element.name}>: {problem.what}. {problem.cure}"
