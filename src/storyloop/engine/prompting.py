@@ -9,7 +9,7 @@ from storyloop.core.steps import errand_of
 from storyloop.core.words import SameAgentRetryReason
 from storyloop.ports import Handover, PromptValues, artifact_path
 
-_KNOWLEDGE_TOKENS = 1_500
+_KNOWLEDGE_TOKENS = 1_000
 _MOST_PASSED = 8  # stories named as done before this one: its dependencies first, then the newest
 _MOST_DIFF = 60  # changed paths told to an agent that has no session
 
