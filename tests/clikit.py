@@ -59,14 +59,17 @@ class User:
         make_repository(self.repo, files or {"README": "A project.\n"}, env=self.env)
 
     def has_an_agent(self, script: str = WRITES_ITS_STORY, *, name: str = "sh", settings: str = "") -> None:
-        """An agent of shell, committed in storyloop.toml as the only one of the default chain."""
+        """An agent of shell, committed in storyloop.toml as the only one of the default chain.
+
+        In no sandbox, which would not let it leave word in the user's home, nor know its own process id.
+        """
         program = self.home / f"{name}.sh"
         program.write_text(f"{ANSWER}{script}")
         commit_files(
             self.repo,
             {
                 "storyloop.toml": f'[agents.{name}]\nkind = "command"\ncommand = ["sh", "{program}"]\n'
-                f'[chains]\ndefault = ["{name}"]\n{settings}'
+                f'[chains]\ndefault = ["{name}"]\n[sandbox]\nmode = "off"\n{settings}'
             },
             env=self.env,
         )
