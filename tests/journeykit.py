@@ -5,7 +5,7 @@ what a person does (`act`), and what must come of it: the facts of each act as l
 and files of the branch, where each story stands, what is kept by refs, what an agent was told.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
@@ -19,6 +19,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
@@ -35,11 +36,21 @@ from storyloop.core.events import (
     StoryStarted,
     WaitEnded,
     WorktreeOpened,
+    WorktreeScrubbed,
 )
-from storyloop.core.evidence import reading_of
+from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Answered, CallReport, Ending, Failed, Finding, Interrupted, Malformed
 from storyloop.core.policy import Drain
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, Purpose, SettingUp
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalDemonstrating,
+    Probing,
+    Purpose,
+    SettingUp,
+)
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.service import Prepared, Service, exit_code
@@ -145,7 +156,7 @@ def journeys() -> dict[str, Journey]:
 
 
 def told(event: Event) -> str:
-    """A fact in a line of a few words: what a journey's file expects."""
+    """A fact in a line of a few words: what a journey's file expects. Empty where all is well in the final proof."""
     match event:
         case RunOpened():
             return "opened"
@@ -153,6 +164,9 @@ def told(event: Event) -> str:
             return "worktree" + " warned" * len(event.warnings)
         case CommandMeasured():
             reading = reading_of(event.first, event.second)
+            final = "final" in _purpose(event.purpose)
+            if final and reading is Reading.GREEN and not event.findings:
+                return ""
             return f"{_purpose(event.purpose)} {reading}{_findings(event.findings)}"
         case StoryStarted():
             return f"start {event.story}{_findings(event.findings)}"
@@ -174,6 +188,10 @@ def told(event: Event) -> str:
             return f"land {event.story}" + ("" if event.commit else " unchanged")
         case StoryLeft():
             return f"leave {event.story}" + (" committed" if event.commit else "")
+        case FinalProofBegun():
+            return f"final proof {event.round}"
+        case WorktreeScrubbed():
+            return f"scrub{_findings(event.findings)}" if event.findings else ""
         case StorySkipped():
             return f"skip {event.story}"
         case StoryReopened():
@@ -194,8 +212,12 @@ def told(event: Event) -> str:
 
 def _purpose(purpose: Purpose) -> str:
     match purpose:
-        case SettingUp(number=number):
-            return f"setup {number}"
+        case SettingUp(number=number, round=proof):
+            return f"setup {number}" + (" final" if proof else "")
+        case FinalChecking(check=check):
+            return f"final check {check}"
+        case FinalDemonstrating(story=story, criterion=criterion):
+            return f"final prove {story} {criterion}"
         case Baselining(check=check):
             return f"baseline {check}"
         case Probing(story=story, criterion=criterion):
@@ -294,7 +316,7 @@ class Play:
             case _:
                 raise AssertionError(act.do)
         news = self._news()
-        self._seq += len(news)
+        self._seq = max((seq for seq, _ in self._events()), default=self._seq)
         return news
 
     def _driven(self, act: Act) -> RunState:
@@ -309,7 +331,7 @@ class Play:
 
             def watch(event: Event, _: RunState) -> None:
                 self._watched += 1
-                if told(event) == act.interrupt or self._watched == self.stop_at:
+                if (act.interrupt and told(event) == act.interrupt) or self._watched == self.stop_at:
                     drive.interrupt("by the journey")
 
             if act.interrupt in self._news():
@@ -326,8 +348,11 @@ class Play:
         return self.world.archive.state(self.run_id)
 
     def _news(self) -> list[str]:
-        """The facts since the last act."""
-        return [told(event) for _, event in self.world.archive.events(self.run_id, after=self._seq)]
+        """The facts since the last act that have something to tell."""
+        return [line for _, event in self._events() if (line := told(event))]
+
+    def _events(self) -> Iterator[tuple[int, Event]]:
+        return self.world.archive.events(self.run_id, after=self._seq)
 
     def _is_over(self) -> bool:
         """What this act does is done already: it was cut behind its last fact."""

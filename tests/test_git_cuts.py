@@ -58,6 +58,10 @@ class Journey:
         self.step("pin again", lambda: repository.pin(place, tree=bad, label="blocked", author=AUTHOR).commit)
         self.step("reset", lambda: repository.reset(place, commit=commit))
         self.step("clean", lambda: repository.snapshot(place))
+        self.step("set up", lambda: write_file(self.root / "tool.txt", "tool\n"))
+        self.step("ignore", lambda: self.ignore(tree))
+        self.step("scrub", lambda: repository.scrub(place, commit=commit, copy=(".env",)))
+        self.step("scrubbed", lambda: repository.snapshot(place))
 
     def step(self, name: str, deed: Callable[[], object]) -> str:
         noted = dict(line.split("=", 1) for line in self.notes.read_text().splitlines())
@@ -71,6 +75,9 @@ class Journey:
 
     def open(self) -> tuple[str, ...]:
         return self.repository.open_worktree(self.place, base=self.base, reuse_branch=False, copy=(".env",))
+
+    def ignore(self, tree: str) -> None:  # that it was cut shows in what it says: nothing is left to be ignored then
+        self.repository.ignore_creations(self.place, tree=tree)
 
     def agent(self) -> None:
         """Works, commits on its own, makes a repository inside, and changes the config."""

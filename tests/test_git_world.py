@@ -704,6 +704,40 @@ def test_a_submodule_that_the_agent_added_is_a_link(bench):
     assert not (bench.root / "vendor").exists()
 
 
+def test_a_scrub_goes_into_submodules_and_repositories_and_deletes_nobody_s_commits(fresh):
+    """Leftovers hide where `git clean` does not look by itself; other worktrees of the repository are kept aside."""
+    with_submodule(fresh)
+    fresh.open()
+    fresh.agent("-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    fresh.write("vendor/lib/left.log")
+    fresh.write("cache.log/left")  # ignored, as all of these
+    make_repository(fresh.root / "clone.log", {"left": "1\n"}, env=fresh.env)
+    fresh.agent("worktree", "add", "--quiet", "-b", "helper", "helper.log")
+    fresh.write("helper.log/half.txt", "half\n")
+    locked = fresh.root / "locked.log"
+    fresh.write("locked.log/left")
+    locked.chmod(0o500)
+    fresh.repository.scrub(fresh.place, commit=fresh.base, copy=())
+    left = {str(path.relative_to(fresh.root)) for path in fresh.root.rglob("*") if ".storyloop" not in path.parts}
+    assert left == {".git", ".gitignore", ".gitmodules", "kept.txt", "src", "src/old.py", "vendor", "vendor/lib"}
+    assert [finding.what for finding in fresh.settle().findings] == ["nested-worktree"]
+    (kept,) = Path(fresh.place.run_dir).rglob("aside/*/half.txt")
+    assert kept.read_text() == "half\n"
+    fresh.agent("-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    assert (fresh.root / "vendor/lib/lib.c").exists()
+
+
+def test_a_scrub_keeps_the_repository_that_lies_in_a_submodule_s_place(fresh):
+    """An agent may have cloned it by hand; its commits may be nowhere else."""
+    with_submodule(fresh)
+    fresh.open()
+    make_repository(fresh.root / "vendor/lib", {"lib.c": "mine\n"}, env=fresh.env)
+    fresh.repository.scrub(fresh.place, commit=fresh.base, copy=())
+    assert list((fresh.root / "vendor/lib").iterdir()) == []
+    assert [finding.what for finding in fresh.settle().findings] == ["nested-repository"]
+    assert list(Path(fresh.place.run_dir).rglob("aside/*-.git/HEAD"))
+
+
 # --- kinds of files -----------------------------------------------------------------------------------
 
 
@@ -898,6 +932,9 @@ def test_a_story_works_in_any_kind_of_repository(fresh, kind):
     assert fresh.open() == ()
     commit = story(fresh)
     assert git(fresh.common, "rev-parse", f"{commit}^", env=fresh.env) == fresh.base
+    fresh.write("stray.txt")
+    fresh.repository.scrub(fresh.place, commit=commit, copy=())
+    assert fresh.repository.snapshot(fresh.place) == fresh.repository.tree_of(commit)
     fresh.repository.close_worktree(fresh.place)
     assert not fresh.root.exists()
     assert config.read_bytes() == before

@@ -51,6 +51,7 @@ class Home:
 
     def config(self, text: str = "") -> None:
         plain = f'[agents.one]\nkind = "script"\nscript = "{self.path}/one.json"\n[chains]\ndefault = ["one"]\n'
+        plain += '[sandbox]\nmode = "off"\n'  # the agent leaves word out there, with its true process id
         (self.repository / "storyloop.toml").write_text(plain + text)
 
     def spec(self, *criteria: str) -> None:
@@ -106,7 +107,7 @@ class Home:
         return row.run_id
 
     def facts(self) -> list[str]:
-        return [told(event) for _, event in self.archive.events(self.run_id)]
+        return [line for _, event in self.archive.events(self.run_id) if (line := told(event))]
 
     def commits(self) -> list[str]:
         return git(self.repository, "log", "--format=%s", f"main..{BRANCH}", env=self.env).splitlines()
@@ -195,6 +196,7 @@ ended US-001 1 completed
 prove US-001 1 green
 land US-001
 clean US-001
+final proof 1
 finished shipped"""
 
 ASKED_AGAIN = """\
@@ -210,6 +212,7 @@ ended US-001 2 completed
 prove US-001 1 green
 land US-001
 clean US-001
+final proof 1
 finished shipped"""
 
 
@@ -320,6 +323,7 @@ check US-001 second green
 prove US-001 1 green
 land US-001
 clean US-001
+final proof 1
 finished shipped""",
     )
 
@@ -379,12 +383,13 @@ def test_a_signal_in_a_check_ends_the_check(home: Home) -> None:
     assert home.facts()[-2:] == ["ended US-001 1 completed", "interrupted"]
     home.open_the_gate()
     assert ended(home.resume())[0] == 0
-    assert home.facts()[-6:] == [
+    assert home.facts()[-7:] == [
         "resumed",
         "check US-001 first green",
         "prove US-001 1 green",
         "land US-001",
         "clean US-001",
+        "final proof 1",
         "finished shipped",
     ]
 

@@ -270,6 +270,13 @@ class Repository(Protocol):
         """Branch, index and files back to `commit`; untracked files go, ignored ones stay."""
         ...
 
+    def scrub(self, place: Place, *, commit: str, copy: Sequence[str]) -> None:
+        """Files and index as in `commit`, and nothing else: ignored files go as well, `.storyloop` stays.
+
+        What was ignored by `ignore_creations` is so no longer, and the files of `copy` are brought along again.
+        """
+        ...
+
     def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
         """What differs between two trees, by path; lines counted for created and modified text files."""
         ...

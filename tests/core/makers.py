@@ -21,6 +21,7 @@ from storyloop.core.effects import (
     OpenWorktree,
     ParkRun,
     RunCommand,
+    ScrubWorktree,
     StartStory,
     Wait,
     WriteHandover,
@@ -30,6 +31,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     RunFinished,
@@ -44,6 +46,7 @@ from storyloop.core.events import (
     StoryStarted,
     WaitEnded,
     WorktreeOpened,
+    WorktreeScrubbed,
 )
 from storyloop.core.facts import (
     Answered,
@@ -287,6 +290,10 @@ def facts_of(
             return (landed(effect, state, at),)
         case LeaveStory():
             return (left(effect, state, at),)
+        case ScrubWorktree(key=key, round=number):
+            begun = FinalProofBegun(key=f"{key}/begun", at=at, round=number)
+            scrubbed = WorktreeScrubbed(key=key, at=at, round=number)
+            return (scrubbed,) if state.going.final.owed else (begun, scrubbed)
         case ParkRun(key=key, what=what, reason=reason):
             return (RunParked(key=key, at=at, what=what, reason=reason),)
         case FinishRun(key=key, shipped=shipped):

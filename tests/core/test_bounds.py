@@ -21,8 +21,10 @@ from makers import (
 from msgspec.structs import replace
 
 from storyloop.core.bounds import bounds, bounds_of
-from storyloop.core.effects import CallAgent, ParkRun, RunCommand, Wait
+from storyloop.core.effects import CallAgent, ParkRun, RunCommand, ScrubWorktree, Wait
 from storyloop.core.policy import Budget, Command, Drain, Policy, WorktreePolicy
+from storyloop.core.progress import StoryState
+from storyloop.core.purpose import Probing, SettingUp
 from storyloop.core.spec import Story
 
 ONE = (story("US-001"),)
@@ -31,14 +33,17 @@ WITH_PASSED = (story("US-001", passes=True), story("US-002", "US-001"))
 
 # stories, changes of the default policy -> calls
 CALLS: dict[str, tuple[tuple[Story, ...], dict[str, Any], int]] = {
-    "24 for each story": (THREE, {}, 72),
+    "24 for each story, and again for those whose own command may be red in the final proof": (THREE, {}, 120),
+    "with a check, every story may go back": (THREE, {"checks": {"test": Command(run="t")}}, 144),
+    "also one that has passed already": (WITH_PASSED, {"checks": {"test": Command(run="t")}}, 72),
+    "none goes back where nothing is continued": (THREE, {"limits": policy_of(continuations=0).limits}, 72),
     "none for a story that has passed": (WITH_PASSED, {}, 24),
     "none for no story": ((story("US-001", passes=True),), {}, 0),
-    "as many as the errand may have": (THREE, {"limits": policy_of(calls_per_errand=5).limits}, 15),
-    "twice as many where messages are worded": (THREE, {"drains": {Drain.COMMIT: chain("c")}}, 144),
+    "as many as the errand may have": (THREE, {"limits": policy_of(calls_per_errand=5).limits}, 25),
+    "twice as many where messages are worded": (THREE, {"drains": {Drain.COMMIT: chain("c")}}, 240),
     "no more than the budget allows": (THREE, {"budget": Budget(calls=10)}, 10),
-    "a greater budget allows no more": (THREE, {"budget": Budget(calls=1000)}, 72),
-    "however long the chain is": (THREE, {"chain": chain("a", "b", "c", "d")}, 72),
+    "a greater budget allows no more": (THREE, {"budget": Budget(calls=1000)}, 120),
+    "however long the chain is": (THREE, {"chain": chain("a", "b", "c", "d")}, 120),
 }
 
 
@@ -53,7 +58,7 @@ def test_the_calls_follow_from_the_cap_of_an_errand_alone(
 def test_the_agents_time_is_that_of_the_calls() -> None:
     """Each call has its deadline."""
     policy = policy_of(calls_per_errand=5, call_timeout=60.0)
-    assert bounds(spec_of(*THREE), policy).agent_seconds == 15 * 60
+    assert bounds(spec_of(*THREE), policy).agent_seconds == 30 * 60
 
 
 def test_a_budget_of_time_is_looked_at_before_a_call_and_not_in_it() -> None:
@@ -61,24 +66,26 @@ def test_a_budget_of_time_is_looked_at_before_a_call_and_not_in_it() -> None:
     policy = replace(policy_of(calls_per_errand=5, call_timeout=60.0), budget=Budget(time=100.0))
     assert bounds(spec_of(*THREE), policy).agent_seconds == 160
     ample = replace(policy, budget=Budget(time=10_000.0))
-    assert bounds(spec_of(*THREE), ample).agent_seconds == 15 * 60
+    assert bounds(spec_of(*THREE), ample).agent_seconds == 30 * 60
 
 
 def test_the_time_of_our_own_commands_is_bounded_too() -> None:
-    """Set-up once; the baseline twice if red; per story: probes once, and each attempt's commands twice if red."""
+    """Set-up, the baseline, each story and each round of the final proof; what is red is run twice."""
     policy = replace(
         policy_of(continuations=3, check_timeout=10.0),
         checks={"slow": Command(run="s", timeout=100.0), "fast": Command(run="f")},
         worktree=WorktreePolicy(setup=("npm ci",)),
     )
-    # set-up 10, baseline 2 * 110, two proofs at most: 3 stories * (20 + 3 attempts * 2 * (110 + 20))
-    assert bounds(spec_of(*THREE), policy).check_seconds == 10 + 220 + 3 * (20 + 3 * 2 * 130)
+    # set-up 10, baseline 2 * 110; two proofs at most, 3 stories, each once more: 20 + 3 attempts * 2 * (110 + 20);
+    # the final proof, and once more behind each of 3 rounds of it: set-up 10, 2 * (110 + 3 proofs * 10)
+    most = 10 + 220 + 6 * (20 + 3 * 2 * 130) + 4 * (10 + 2 * 140)
+    assert bounds(spec_of(*THREE), policy).check_seconds == most == 6190
 
 
 def test_no_continuation_still_means_one_attempt() -> None:
     """The first is no continuation."""
     policy = policy_of(checks=("test",), continuations=0, check_timeout=10.0)
-    assert bounds(spec_of(*ONE), policy).check_seconds == 20 + 20
+    assert bounds(spec_of(*ONE), policy).check_seconds == 20 + 20 + 20  # baseline, attempt, final proof
 
 
 def test_waiting_tokens_and_money_are_what_the_user_allows() -> None:
@@ -91,8 +98,8 @@ def test_waiting_tokens_and_money_are_what_the_user_allows() -> None:
 
 
 def test_what_may_still_be_begun_has_a_bound_of_its_own() -> None:
-    """A retry adds one errand."""
-    assert bounds_of(1, spec_of(*THREE), policy_of(calls_per_errand=5)).calls == 5
+    """A retry adds one errand to what the final proof may send back."""
+    assert bounds_of(1, spec_of(*THREE), policy_of(calls_per_errand=5)).calls == 5 + 15
 
 
 # --- the worst run there can be ---------------------------------------------------------------------------
@@ -105,37 +112,46 @@ def calls_made(run: Run) -> int:
 @pytest.mark.parametrize("outcome", [MALFORMED, PARTIAL, INTERRUPTED])
 def test_a_run_that_never_gets_anywhere_makes_exactly_the_calls_of_its_bound(outcome: Any) -> None:
     """It cannot make one more, and the bound promises no less than can happen."""
-    policy = policy_of("a", "b", calls_per_errand=7, continuations=99, chain_cycles=99, loop_threshold=99, max_wait=1e9)
+    limits = {"continuations": 99, "chain_cycles": 99, "loop_threshold": 99, "max_wait": 1e9}
+    policy = policy_of("a", "b", checks=(), calls_per_errand=7, **limits)
     run = run_of(*(story(name) for name in ("US-001", "US-002", "US-003")), policy=policy)
-    for _ in range(3):  # red, so that partial does not pass
+    for _ in range(3):  # without a command partial does not pass
         run.until(CallAgent)
         number = run.state.iteration
         while run.owed and run.state.iteration == number:
-            run.did(**({"outcome": outcome} if isinstance(run.due, CallAgent) else {"first": RED, "second": RED}))
+            run.did(**({"outcome": outcome} if isinstance(run.due, CallAgent) else {}))
     assert calls_made(run) == bounds(run.spec, policy).calls == 21
 
 
 def test_a_run_with_bound_messages_keeps_its_bound() -> None:
-    """The message's errand has a cap of its own."""
+    """The message's errand has a cap of its own; the final proof sends the story back once, for as many calls again."""
     policy = policy_of("a", commit=("c",), calls_per_errand=2, format_retries=99)
-    run = run_of(*ONE, policy=policy).until(CallAgent).did(outcome=MALFORMED).attempted()
-    run.did(outcome=MALFORMED).did(outcome=MALFORMED).to_end()
-    assert calls_made(run) == bounds(run.spec, policy).calls == 4
+    run = run_of(*ONE, policy=policy)
+    for _ in range(2):
+        run.until(CallAgent).did(outcome=MALFORMED).attempted()
+        run.did(outcome=MALFORMED).did(outcome=MALFORMED)
+        run.until(ScrubWorktree).did().did(first=RED, second=RED)
+    assert calls_made(run) == bounds(run.spec, policy).calls == 8
+    assert run.to_end().standing("US-001").state is StoryState.BLOCKED
 
 
 def test_commands_take_no_longer_than_their_bound() -> None:
-    """Every command red, twice, at its deadline."""
+    """Every command run twice, at its deadline; the last attempt passes, and each story is found broken in the end."""
     policy = replace(policy_of(continuations=2, check_timeout=10.0), worktree=WorktreePolicy(setup=("x",)))
+    red = ("/prove/0/", "final/1/criterion/US-001", "final/2/criterion/US-002")
     run = run_of(story("US-001", verify=("v1",)), story("US-002", verify=("v1",)), policy=policy)
-    slow = replace(exited(1), seconds=10.0)
+    slow, green = replace(exited(1), seconds=10.0), replace(exited(0), seconds=10.0)
     seconds = 0.0
     while run.owed:
         how: dict[str, Any] = {}
         if isinstance(run.due, RunCommand):
-            seconds += 10.0 if run.due.key.startswith("setup") or "probe" in run.due.key else 20.0
-            how = {} if run.due.key.startswith("setup") else {"first": slow, "second": slow}
+            once = isinstance(run.due.purpose, SettingUp | Probing)
+            seconds += 10.0 if once else 20.0
+            again = slow if any(part in run.due.key for part in red) else green
+            how = {"first": green} if once else {"first": slow, "second": again}
         run.did(**how)
-    assert seconds == bounds(run.spec, policy).check_seconds == 10 + 20 + 2 * (10 + 2 * 40)
+    most = 10 + 20 + 4 * (10 + 2 * 40) + 3 * (10 + 20 + 40)
+    assert seconds == bounds(run.spec, policy).check_seconds == most == 600
 
 
 def test_waiting_never_takes_longer_than_its_bound() -> None:

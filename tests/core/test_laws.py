@@ -41,7 +41,7 @@ from makers import (
 )
 from msgspec.structs import replace
 
-from storyloop.core.bounds import bounds, bounds_of
+from storyloop.core.bounds import bounds, bounds_of, may_return
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -52,6 +52,7 @@ from storyloop.core.effects import (
     OpenWorktree,
     ParkRun,
     RunCommand,
+    ScrubWorktree,
     StartStory,
     Wait,
     WriteHandover,
@@ -62,6 +63,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FinalProofBegun,
     LimitLearned,
     RequestRefused,
     RunFinished,
@@ -72,9 +74,11 @@ from storyloop.core.events import (
     StoryReopened,
     StorySkipped,
     WorktreeOpened,
+    WorktreeScrubbed,
 )
 from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Measured, Outcome
+from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.plan import plan
 from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, Require, WorktreePolicy
@@ -89,7 +93,15 @@ from storyloop.core.progress import (
     StoryState,
     Work,
 )
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalDemonstrating,
+    Probing,
+    SettingUp,
+)
 from storyloop.core.reduce import fold, reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
@@ -384,7 +396,8 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     """What a run can still do: every fact that no human caused makes this smaller, in the order of the dictionary.
 
     - whether it is running at all: ending, parking and interrupting take it away;
-    - what has still to be opened, set up and measured before the first story;
+    - what has still to be opened and measured before the first story;
+    - the stories that the final proof may still send back to their authors: each goes back once;
     - the stories that may still be begun: starting one and blocking its dependents take from it;
     - how far the stories in hand are from their end: preparing, building or proving, describing, landing or
       leaving, closing. Building and proving alternate, so they count alike, and what bounds them is
@@ -393,7 +406,9 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     - the calls under way: each end takes one, whatever it comes to;
     - the commands that are still to be run on what the last call left;
     - the waits: the one that is on, and those that other agents' cooling down could put behind it;
-    - the handovers to be written and to be removed.
+    - the handovers to be written and to be removed;
+    - the final proof: a round that is due, the clean worktree of the one in hand, its commands;
+    - the commands that set the worktree up, which each round of the final proof owes anew.
     """
     progress, policy = state.going, state.effective_config()
     opening = progress.opening
@@ -401,11 +416,8 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     turns = [(work, _turn(work)) for work in works]
     return (
         int(state.status is RunStatus.RUNNING),
-        (not opening.worktree_opened)
-        + len(policy.worktree.setup)
-        - opening.setup_done
-        + len(policy.checks)
-        - len(opening.baseline),
+        (not opening.worktree_opened) + len(policy.checks) - len(opening.baseline),
+        len(progress.stories) - len(progress.final.returned),
         progress.ledger.iterations_allowed,
         sum(LIFE[type(work.stage)] for work in works),
         sum(policy.limits.calls_per_errand - errand.calls for _, errand in turns),
@@ -414,7 +426,15 @@ def budget_left(state: RunState) -> tuple[int, ...]:
         sum(_commands_owed(state, work) for work in works),
         sum(_waits(state, errand) for work, errand in turns if isinstance(work.stage, Building | Describing)),
         sum(work.cs.context_write_pending + work.cs.context_cleanup_pending for work in works),
+        *_final_left(state),
+        len(policy.worktree.setup) - opening.setup_done,
     )
+
+
+def _final_left(state: RunState) -> tuple[int, int]:
+    """Whether a clean worktree is owed (twice so, before its round has begun), and how many commands in it."""
+    final, due = state.going.final, is_final_proof_due(state.going, state.effective_config())
+    return 2 * due + (bool(final.owed) and not final.scrubbed), len(final.owed)
 
 
 def _turn(work: Work) -> Errand:
@@ -456,7 +476,7 @@ def test_no_run_makes_more_calls_or_waits_longer_than_was_printed_before_it_star
     stories = sum(not one.passes for one in world.spec.user_stories)
     unlimited = replace(world.policy, budget=Budget())
     assert made <= bounds_of(stories + life.retries, world.spec, unlimited).calls
-    assert len(last.iterations) <= stories + life.retries
+    assert len(last.iterations) <= stories + life.retries + may_return(world.spec, world.policy)
     for step in life.steps:
         budget = step.before.effective_config().budget.calls
         if isinstance(step.event, CallStarted):
@@ -514,13 +534,17 @@ ENDINGS = {
 def doing(effect: Effect, state: RunState) -> MachineState | None:
     """What a run shows that owes just this."""
     match effect:
+        case RunCommand(purpose=SettingUp(round=proof)) if proof:
+            return MachineState.PROVING
         case OpenWorktree() | RunCommand(purpose=SettingUp() | Baselining()):
             return MachineState.INITIALIZING
         case StartStory() | FinishRun():
             return MachineState.PICKING_STORY
         case RunCommand(purpose=Probing()) | WriteHandover() | CallAgent(drain=Drain.STORY):
             return MachineState.RUNNING_AGENT
-        case RunCommand(purpose=Checking() | Demonstrating()):
+        case ScrubWorktree():  # the first one of a round is where it begins
+            return MachineState.PROVING if state.going.final.owed else MachineState.PICKING_STORY
+        case RunCommand(purpose=Checking() | Demonstrating() | FinalChecking() | FinalDemonstrating()):
             return MachineState.PROVING
         case CallAgent():
             return MachineState.COMMITTING
@@ -566,8 +590,9 @@ def test_a_story_passes_only_by_green_commands_on_exactly_the_landed_tree(life: 
     policy, spec = life.world.policy, life.world.spec
     inherited: set[str] = set()
     shown: dict[tuple[str, int, str], dict[str, bool]] = {}  # story, iteration, tree -> what each command showed
-    landed: set[str] = set()
+    passed = {one.id for one in spec.user_stories if one.passes}
     for step in life.steps:
+        passed -= broken_by(step)
         match step.event:
             case CommandMeasured(purpose=Baselining(check=check)) as event if not is_green(event):
                 inherited.add(check)
@@ -591,23 +616,88 @@ def test_a_story_passes_only_by_green_commands_on_exactly_the_landed_tree(life: 
                 evidence = step.after.going.stories[name].evidence
                 assert {e.check or str(e.criterion): e.reading.is_green for e in evidence} == tried
                 assert {e.tree for e in evidence} <= {tree}
-                landed.add(name)
+                passed.add(name)
             case StoryLeft(commit=commit):
                 assert commit is None or policy.limits.on_exhausted is OnExhausted.COMMIT
             case _:
                 pass
         moved = step.before.going.tip_tree != step.after.going.tip_tree
         assert not moved or isinstance(step.event, StoryLanded | StoryLeft | WorktreeOpened)
-    marked = {one.id for one in spec.user_stories if one.passes}
+        if (shown_finally := step.after.going.final.measured) and not step.after.going.final.owed:
+            inherited -= {m.evidence.check for m in shown_finally if m.evidence.reading.is_green and m.evidence.check}
     stories = life.run.state.going.stories
-    assert {name for name, s in stories.items() if s.state is StoryState.PASSED} == landed | marked
+    assert {name for name, s in stories.items() if s.state is StoryState.PASSED} == passed
+
+
+def broken_by(step: Step) -> set[str]:
+    """The stories that a round of the final proof took the standing of, at its end."""
+    if not step.before.going.final.owed or step.after.going.final.owed:
+        return set()
+    before, after = step.before.going.stories, step.after.going.stories
+    return {name for name in before if before[name].state is StoryState.PASSED is not after[name].state}
+
+
+@law(250)
+def test_a_run_ends_only_when_all_that_passed_was_proven_together_in_a_clean_worktree(life: Life) -> None:
+    """On the branch's tip, behind a set-up of its own; what was red there does not stand as passed.
+
+    Told again from the bare facts: each round begins with a scrub and is thrown away if anything breaks it off.
+    """
+    policy, spec = life.world.policy, life.world.spec
+    shown: dict[str, bool] = {}  # in the round in hand,
+    proven: tuple[str, dict[str, bool]] = ("", {})  # and in the last one that came to its end, with its tree
+    set_up = 0
+    returned: set[str] = set()
+    for step in life.steps:
+        before, after = step.before.going, step.after.going
+        match step.event:
+            case FinalProofBegun():
+                assert not before.work
+                assert not any(standing.state is StoryState.OPEN for standing in before.stories.values())
+            case WorktreeScrubbed():
+                shown, set_up = {}, 0
+            case CommandMeasured(purpose=SettingUp(round=proof)) if proof:
+                set_up += 1
+            case CommandMeasured(purpose=FinalChecking(check=label)) as event:
+                assert (set_up, event.tree) == (len(policy.worktree.setup), after.tip_tree)
+                shown[label] = is_green(event)
+            case CommandMeasured(purpose=FinalDemonstrating(story=name, criterion=number)) as event:
+                assert (set_up, event.tree) == (len(policy.worktree.setup), after.tip_tree)
+                shown[f"{name} {number}"] = is_green(event)
+            case RunFinished():
+                tree, showed = proven
+                passed = [one for one in spec.user_stories if after.stories[one.id].state is StoryState.PASSED]
+                proofs = {
+                    f"{s.id} {n}" for s in passed for n, c in enumerate(s.acceptance_criteria, start=1) if c.verify
+                }
+                owed = proofs | set(policy.checks if passed else ())
+                assert owed <= set(showed)
+                assert tree == after.tip_tree or not owed
+                assert all(showed[label] for label in proofs)
+            case _:
+                pass
+        if before.final.owed and not after.final.owed and step.after.status is RunStatus.RUNNING:
+            proven = (after.tip_tree, shown)
+            lost = broken_by(step)
+            red = {label for label, green in shown.items() if not green}
+            assert {label.split()[0] for label in red if " " in label} <= lost
+            gating = red & set(policy.checks) - set(before.inherited)
+            assert len(lost) <= len({label.split()[0] for label in red if " " in label}) + bool(gating)
+            assert bool(lost) is bool(gating or any(" " in label for label in red))
+            back = {name for name in lost if after.stories[name].state is StoryState.OPEN}
+            assert not back & returned
+            returned |= back
+            assert after.ledger.iterations_allowed - before.ledger.iterations_allowed <= len(back)
+    assert len(returned) <= may_return(spec, policy)
 
 
 @law(120)
 def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
     """One running record for each story in hand, numbered without a gap; the newest is the one that is shown."""
-    for state in life.states:
-        progress = state.going
+    taken: set[str] = set()  # stories that passed, but did no longer in the final proof
+    for step in life.steps:
+        taken |= broken_by(step)
+        state, progress = step.after, step.after.going
         assert [record.number for record in state.iterations] == list(range(1, state.iteration + 1))
         running = {r.number: r.story_id for r in state.iterations if r.status is IterationStatus.RUNNING}
         in_hand = {w.iteration: w.story for w in progress.work.values() if not isinstance(w.stage, Closing)}
@@ -615,7 +705,8 @@ def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
         assert state.current_story == (running[max(running)] if running else None)
         succeeded = {r.story_id for r in state.iterations if r.status is IterationStatus.SUCCESS}
         passed = {name for name, s in progress.stories.items() if s.state is StoryState.PASSED}
-        assert succeeded == passed - {s.id for s in life.world.spec.user_stories if s.passes}
+        assert succeeded >= passed - {s.id for s in life.world.spec.user_stories if s.passes}
+        assert succeeded <= passed | taken
         standings = [standing.state for standing in progress.stories.values()]
         assert progress.ledger.iterations_allowed == standings.count(StoryState.OPEN)
         assert standings.count(StoryState.BUILDING) == len(in_hand)
@@ -672,7 +763,8 @@ def test_a_counter_never_falls_while_a_story_is_in_hand(life: Life) -> None:
 
 @law(100)
 def test_stopping_and_resuming_anywhere_gives_nothing_back_and_changes_nothing_owed(life: Life) -> None:
-    """Only those who waited for a human go on, and a round of commands that was broken off is run again."""
+    """Only those who waited for a human go on, and a round of commands that was broken off is run again; of the final
+    proof from the clean worktree on."""
     for state in life.states:
         if state.status is not RunStatus.RUNNING:
             continue
@@ -683,6 +775,11 @@ def test_stopping_and_resuming_anywhere_gives_nothing_back_and_changes_nothing_o
             continue
         assert again.machine_state is state.machine_state
         assert _errands(again) == _errands(state)
+        if state.going.final.owed:
+            (scrub,) = plan(again)
+            assert isinstance(scrub, ScrubWorktree)
+            assert scrub.round == state.going.final.rounds
+            continue
         for now, then in zip(plan(again), plan(state), strict=True):
             assert type(now) is type(then)
             if isinstance(now, Wait) and isinstance(then, Wait):
@@ -730,6 +827,9 @@ def test_the_worlds_are_worth_living_in() -> None:
         for step in life.steps:
             seen.add(type(step.event).__name__)
             seen.add(step.after.status.value)
+            for name in broken_by(step):
+                sent_back = step.after.going.stories[name].state is StoryState.OPEN
+                seen.add("sent back" if sent_back else "broken for good")
             for work in step.after.going.work.values():
                 seen.add(type(work.stage).__name__)
                 seen.add(type(_turn(work).stage).__name__)
@@ -745,4 +845,5 @@ def test_the_worlds_are_worth_living_in() -> None:
 
 EXPECTED = {kind.__name__ for kind in [*LIFE, Calling, Waiting, Stranded, CommandMeasured, StoryLanded, StoryLeft]}
 EXPECTED |= {kind.__name__ for kind in [StorySkipped, StoryReopened, RunInterrupted, RunResumed, RunFinished]}
-EXPECTED |= {"fell back", "continued", *(status.value for status in RunStatus)}
+EXPECTED |= {kind.__name__ for kind in [FinalProofBegun, WorktreeScrubbed]}
+EXPECTED |= {"sent back", "broken for good", "fell back", "continued", *(status.value for status in RunStatus)}

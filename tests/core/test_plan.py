@@ -46,7 +46,15 @@ from storyloop.core.effects import (
 from storyloop.core.errand import Owed
 from storyloop.core.policy import Budget, Command, Drain, OnExhausted, Policy, Require, WorktreePolicy
 from storyloop.core.progress import ParkedFor, StoryState
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalDemonstrating,
+    Probing,
+    SettingUp,
+)
 from storyloop.core.spec import Story
 from storyloop.core.usage import Usage
 from storyloop.core.words import IterationStatus, MachineState, RunStatus
@@ -73,7 +81,7 @@ def states(run: Run) -> dict[str, str]:
 
 
 def test_a_run_that_goes_well_owes_these_deeds_in_this_order() -> None:
-    """Open, set up, baseline; then for each story: clean, probe, ask, prove, land, clean."""
+    """Open, set up, baseline; for each story: clean, probe, ask, prove, land, clean; then the final proof of both."""
     policy = replace(policy_of(checks=("lint", "test")), worktree=WorktreePolicy(setup=("npm ci", "make")))
     run = run_of(story("US-001", verify=("v1", "v2")), story("US-002"), policy=policy)
     assert keys_to_end(run) == [
@@ -100,6 +108,13 @@ def test_a_run_that_goes_well_owes_these_deeds_in_this_order() -> None:
         "US-002/2/prove/0/check/test/0",
         "US-002/2/land",
         "US-002/2/clean/end",
+        "final/1/scrub/0",
+        "final/1/setup/0/0",
+        "final/1/setup/1/0",
+        "final/1/check/lint/0",
+        "final/1/check/test/0",
+        "final/1/criterion/US-001/1/0",
+        "final/1/criterion/US-001/2/0",
         "finish/0",
     ]
     assert (run.state.status, run.state.machine_state) == (RunStatus.COMPLETED, MachineState.COMPLETED)
@@ -172,7 +187,7 @@ def test_a_story_without_changes_needs_no_message() -> None:
 
 
 def test_every_command_is_run_on_the_tree_that_it_is_about() -> None:
-    """Set-up on whatever is there, the baseline on the base, probes on the start, proofs on the attempt."""
+    """Set-up on what is there; baseline on the base, probes on the start, proofs on the attempt, then on the tip."""
     policy = replace(policy_of(check_timeout=60.0), worktree=WorktreePolicy(setup=("npm ci",)))
     run = run_of(story("US-001"), story("US-002", verify=("v1",)), policy=policy)
     run.until(CallAgent).did(tree="tree-1")
@@ -189,6 +204,9 @@ def test_every_command_is_run_on_the_tree_that_it_is_about() -> None:
         (Probing(story="US-002", iteration=2, criterion=1), "v1", "tree-US-001", 60.0),
         (Checking(story="US-002", iteration=2, attempt=0, check="test"), "run test", "tree-US-002", 60.0),
         (Demonstrating(story="US-002", iteration=2, attempt=0, criterion=1), "v1", "tree-US-002", 60.0),
+        (SettingUp(0, round=1), "npm ci", None, 60.0),
+        (FinalChecking(1, "test"), "run test", "tree-US-002", 60.0),
+        (FinalDemonstrating(1, "US-002", 1), "v1", "tree-US-002", 60.0),
     ]
 
 
@@ -731,7 +749,7 @@ def test_a_policy_that_requires_nothing_passes_on_the_agents_word_and_a_changed_
 
 
 def test_a_check_keeps_its_own_settings_wherever_it_is_run() -> None:
-    """Baseline and proof run the same command."""
+    """Baseline, proof and final proof run the same command."""
     check = Command(run="pytest", timeout=7.0, env={"A": "1"}, pass_env=("B",))
     run = run_of(policy=replace(policy_of(), checks={"test": check}))
     seen: list[Command] = []
@@ -739,4 +757,4 @@ def test_a_check_keeps_its_own_settings_wherever_it_is_run() -> None:
         if isinstance(run.due, RunCommand):
             seen.append(run.due.command)
         run.did(**({"first": GREEN} if isinstance(run.due, RunCommand) else {}))
-    assert seen == [check, check]
+    assert seen == [check, check, check]

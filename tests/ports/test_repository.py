@@ -26,6 +26,7 @@ class World(Protocol):
 
     def write(self, place: Place, path: str, content: bytes) -> None: ...
     def delete(self, place: Place, path: str) -> None: ...
+    def keeps(self, place: Place, path: str) -> bool: ...
     def files(self, place: Place) -> dict[str, bytes]: ...
     def tree(self, tree: str) -> dict[str, bytes]: ...
     def ref(self, name: str) -> str | None: ...
@@ -50,6 +51,9 @@ class RealWorld:
 
     def delete(self, place: Place, path: str) -> None:
         Path(place.worktree, path).unlink()
+
+    def keeps(self, place: Place, path: str) -> bool:
+        return Path(place.worktree, path).exists()
 
     def files(self, place: Place) -> dict[str, bytes]:
         root = Path(place.worktree)
@@ -93,6 +97,9 @@ class WorldInMemory:
 
     def delete(self, place: Place, path: str) -> None:
         del self.repository.files(place.worktree)[path]
+
+    def keeps(self, place: Place, path: str) -> bool:
+        return path in self.repository.files(place.worktree)
 
     def files(self, place: Place) -> dict[str, bytes]:
         return {
@@ -535,3 +542,29 @@ def test_what_set_up_made_is_ignored_from_then_on(world, repository, place):
     assert world.files(place) == {
         **BASE, ".venv/lib/site.py": b"venv\n", ".venv/lib/later.py": b"venv\n", "src/gen [1].py": b"generated\n"
     }  # fmt: skip
+
+
+def test_a_scrub_leaves_the_commit_and_nothing_else(world, repository, closed):
+    """Ignored files go, and what set-up made; what is ours stays, files to bring along come anew. Twice is once."""
+    world.write_to_checkout(".env", b"SECRET=1\n")
+    opened(world, closed, copy=(".env",))
+    tree = repository.tree_of(world.base)
+    world.write(closed, ".venv/site.py", b"venv\n")
+    repository.ignore_creations(closed, tree=tree)
+    world.write(closed, "new.txt", b"new\n")
+    world.delete(closed, "kept.txt")
+    commit = repository.commit(closed, tree=repository.snapshot(closed), parent=world.base, author=AUTHOR)
+    world.write(closed, ".env", b"SECRET=by the agent\n")
+    world.write(closed, "build/out.o", b"\0")
+    world.write(closed, "src/old.py", b"changed\n")
+    world.write(closed, "stray.txt", b"stray\n")
+    world.write(closed, ".storyloop/handover.md", b"ours\n")
+    wanted = {**BASE, "new.txt": b"new\n", ".env": b"SECRET=1\n"}
+    del wanted["kept.txt"]
+    for _ in range(2):
+        repository.scrub(closed, commit=commit, copy=(".env", "absent.env"))
+        assert world.files(closed) == wanted
+        assert repository.snapshot(closed) == repository.tree_of(commit)
+    assert (repository.tip(closed), world.keeps(closed, ".storyloop/handover.md")) == (commit, True)
+    world.write(closed, ".venv/site.py", b"venv\n")  # no longer ignored: whoever sets it up again has to say so
+    assert repository.snapshot(closed) != repository.tree_of(commit)

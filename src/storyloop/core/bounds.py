@@ -1,8 +1,9 @@
 """Bounds: the most that a run can cost, computed from its policy before it starts.
 
 It is built on one cap alone: `calls_per_errand`, which counts every start of an agent process and never starts
-anew. Each story is one errand, and one more for its commit message where that drain is bound. What a human asks for
-later (`retry`) adds one errand each time, and says so.
+anew. Each story is one errand, and one more for its commit message where that drain is bound; and the same once more
+if the final proof sends it back. What a human asks for later (`retry`) adds one errand and one round of the final
+proof each time, and says so.
 """
 
 import msgspec
@@ -31,11 +32,19 @@ def bounds(spec: Spec, policy: Policy) -> Bounds:
     return bounds_of(sum(not story.passes for story in spec.user_stories), spec, policy)
 
 
+def may_return(spec: Spec, policy: Policy) -> int:
+    """How many stories the final proof may send back: each once, if a command of its own or a check could be red."""
+    if policy.limits.continuations == 0:
+        return 0
+    return sum(bool(policy.checks) or any(c.verify for c in s.acceptance_criteria) for s in spec.user_stories)
+
+
 def bounds_of(iterations: int, spec: Spec, policy: Policy) -> Bounds:
     """The same for a number of iterations that may still be begun."""
     limits, budget = policy.limits, policy.budget
     per_story = limits.calls_per_errand * (2 if policy.chain_of(Drain.COMMIT) else 1)
-    calls = iterations * per_story
+    returns = may_return(spec, policy)
+    calls = (iterations + returns) * per_story
     if budget.calls is not None:
         calls = min(calls, budget.calls)
     agent_seconds = calls * limits.call_timeout
@@ -43,11 +52,14 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy) -> Bounds:
         agent_seconds = min(agent_seconds, budget.time + limits.call_timeout)
     attempts = max(1, limits.continuations)
     checks = sum(policy.check_timeout(check) for check in policy.checks.values())
-    proofs = [sum(c.verify is not None for c in s.acceptance_criteria) for s in spec.user_stories if not s.passes]
+    proofs = [sum(c.verify is not None for c in s.acceptance_criteria) for s in spec.user_stories]
     most_proofs = max(proofs, default=0) * limits.check_timeout
     set_up = len(policy.worktree.setup) * limits.check_timeout
     # Every check and proof may be run twice (a red one is), on each attempt, after its run on the untouched tree.
-    check_seconds = set_up + 2 * checks + iterations * (most_proofs + attempts * 2 * (checks + most_proofs))
+    story = most_proofs + attempts * 2 * (checks + most_proofs)
+    final = set_up + 2 * (checks + sum(proofs) * limits.check_timeout)
+    rounds = 1 + min(limits.continuations, returns)
+    check_seconds = set_up + 2 * checks + (iterations + returns) * story + rounds * final
     return Bounds(
         stories=iterations,
         calls=calls,

@@ -16,7 +16,7 @@ from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Finding
 from storyloop.core.knowledge import Learning, ProjectKnowledge
 from storyloop.core.policy import AgentRef, Policy
-from storyloop.core.progress import Ledger, Opening, Parked, Progress, StoryProgress, Work
+from storyloop.core.progress import FinalProof, Ledger, Opening, Parked, Progress, StoryProgress, Work
 from storyloop.core.run_state import IterationRecord, Learnt, RunState, RunSteps
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Spending, Usage
@@ -46,6 +46,7 @@ class Draft(RunSteps):
     total_usage: Usage | None
     phase_usage: dict[str, Usage]
     spec: Spec
+    base: str
     tip: str
     tip_tree: str
     opening: Opening
@@ -57,6 +58,7 @@ class Draft(RunSteps):
     ledger: Ledger
     findings: tuple[Finding, ...]
     hints: dict[str, str]
+    final: FinalProof
     parked: Parked | None
     failure: str
     last_at: datetime

@@ -82,6 +82,12 @@ class LeaveStory(_Effect, frozen=True, kw_only=True, tag="leave_story"):
     story: str
 
 
+class ScrubWorktree(_Effect, frozen=True, kw_only=True, tag="scrub_worktree"):
+    """Begin a round of the final proof, or begin it again: put the worktree to the tip, without ignored files."""
+
+    round: int
+
+
 class ParkRun(_Effect, frozen=True, kw_only=True, tag="park_run"):
     """End the process; the run waits for somebody."""
 
@@ -105,6 +111,7 @@ Effect = (
     | Wait
     | LandStory
     | LeaveStory
+    | ScrubWorktree
     | ParkRun
     | FinishRun
 )

@@ -143,6 +143,19 @@ class StoryLeft(_Event, frozen=True, kw_only=True, tag="story_left"):
     tip_tree: str
 
 
+class FinalProofBegun(_Event, frozen=True, kw_only=True, tag="final_proof_begun"):
+    """Every story has ended: what passed is proven again, together. The worktree is no longer set up."""
+
+    round: int
+
+
+class WorktreeScrubbed(_Event, frozen=True, kw_only=True, tag="worktree_scrubbed"):
+    """The worktree holds the branch's tip and nothing else; what belonged to no story is kept by refs."""
+
+    round: int
+    findings: tuple[Finding, ...] = ()
+
+
 class StorySkipped(_Event, frozen=True, kw_only=True, tag="story_skipped"):
     """A human said that this story is not to be done."""
 
@@ -204,6 +217,8 @@ Event = (
     | WaitEnded
     | StoryLanded
     | StoryLeft
+    | FinalProofBegun
+    | WorktreeScrubbed
     | StorySkipped
     | StoryReopened
     | RequestRefused

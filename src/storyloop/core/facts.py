@@ -33,8 +33,8 @@ class Finding(msgspec.Struct, frozen=True):
     """Something that an agent or a check did to the repository and that we undid or kept aside.
 
     `what` is a short stable word (`agent-commit`, `switched-branch`, `git-file`, `worktree-gone`, `config-changed`,
-    `worktree-registration`, `hooks-changed`, `nested-repository`, `unfinished-operation`, `stash-dropped`,
-    `submodule-moved`, `left-out`, `check-changed-files`);
+    `worktree-registration`, `hooks-changed`, `nested-repository`, `nested-worktree`, `unfinished-operation`,
+    `stash-dropped`, `submodule-moved`, `left-out`, `check-changed-files`);
     `detail` is a sentence for a person, naming where the other version is kept.
     """
 

@@ -63,6 +63,7 @@ def story_started(run: Draft, event: StoryStarted) -> None:
     needed = run.spec.story(event.story).depends_on
     expect(all(run.stories[name].state is StoryState.PASSED for name in needed), run, event)
     expect(event.iteration == run.iteration + 1, run, event)
+    expect(not run.final.owed, run, event)
     expect(run.ledger.iterations_allowed > 0, run, event)
     run.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
     cs = fresh_continuation(policy).begin_cleanup()
@@ -118,6 +119,8 @@ def probed(run: Draft, event: CommandMeasured, probing: Probing) -> None:
     if not isinstance(work.stage, Preparing) or probing not in owed:
         raise IllegalTransition(run.machine_state, event)
     green = reading_of(event.first, event.second).is_green
+    if work.story in run.final.returned:  # its own earlier work may be what makes it green
+        green = green and criterion in run.stories[work.story].green_before
     tried = Preparing(probed=(*work.stage.probed, criterion))
     before = (*work.green_before, criterion) if green else work.green_before
     run.put(_prepared(run, replace(work, stage=tried, green_before=before)))
@@ -349,6 +352,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
     run.inherited = tuple(check for check in run.inherited if check not in green)
+    run.final = replace(run.final, tree="")  # also if the story was sent back and nothing was changed
     run.tip, run.tip_tree = event.tip, event.tip_tree
     run.stand(event.story, settled)
 

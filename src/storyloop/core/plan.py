@@ -17,12 +17,14 @@ from storyloop.core.effects import (
     OpenWorktree,
     ParkRun,
     RunCommand,
+    ScrubWorktree,
     StartStory,
     Wait,
     WriteHandover,
 )
 from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Mode, Owed, Stranded, Waiting, Why, mode_owed
 from storyloop.core.errors import ProgrammerError
+from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.policy import Command, Policy
 from storyloop.core.progress import (
@@ -38,7 +40,17 @@ from storyloop.core.progress import (
     StoryState,
     Work,
 )
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, Purpose, SettingUp, key_of
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalPurpose,
+    Probing,
+    Purpose,
+    SettingUp,
+    key_of,
+)
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import ready
 from storyloop.core.words import RunStatus
@@ -49,9 +61,15 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     if state.status is not RunStatus.RUNNING:
         return ()
     progress = state.going
+    final = progress.final
+    if final.owed and not final.scrubbed:
+        return (_scrub(progress, final.rounds),)
     opening = _opening(state)
     if opening is not None:
         return (opening,)
+    if final.owed:  # a round is seen to its end, whatever a human opens again meanwhile
+        command = _command_of(progress, state.effective_config(), final.owed[0])
+        return (_run(state, final.owed[0], command=command, tree=final.tree),)
     owed = tuple(effect for work in progress.work.values() for effect in _story(state, work))
     parks = [effect for effect in owed if isinstance(effect, ParkRun)]
     if parks:  # what is under way is seen to its end first
@@ -68,7 +86,8 @@ def _opening(state: RunState) -> Effect | None:
     if opening.setup_done < len(policy.worktree.setup):
         number = opening.setup_done
         setup = Command(run=policy.worktree.setup[number])
-        return _run(state, SettingUp(number), command=setup, tree=None)
+        proof = progress.final.rounds if progress.final.owed else 0
+        return _run(state, SettingUp(number, proof), command=setup, tree=None)
     measured = {evidence.check for evidence in opening.baseline}
     for name, check in policy.checks.items():
         if name not in measured:
@@ -86,8 +105,14 @@ def _next_story(state: RunState) -> tuple[Effect, ...]:
         return (StartStory(key=f"{story.id}/{iteration}/start", story=story.id, iteration=iteration),)
     if progress.work:
         return ()
+    if is_final_proof_due(progress, state.effective_config()):
+        return (_scrub(progress, progress.final.rounds + 1),)
     shipped = all(story.state is StoryState.PASSED for story in progress.stories.values())
     return (FinishRun(key=f"finish/{progress.resumes}", shipped=shipped),)
+
+
+def _scrub(progress: Progress, proof: int) -> Effect:
+    return ScrubWorktree(key=f"final/{proof}/scrub/{progress.resumes}", round=proof)
 
 
 def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
@@ -188,8 +213,10 @@ def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: Mode, be
     )
 
 
-def _command_of(progress: Progress, policy: Policy, purpose: Probing | Checking | Demonstrating) -> Command:
-    if isinstance(purpose, Checking):
+def _command_of(
+    progress: Progress, policy: Policy, purpose: Probing | Checking | Demonstrating | FinalPurpose
+) -> Command:
+    if isinstance(purpose, Checking | FinalChecking):
         return policy.checks[purpose.check]
     criterion = progress.spec.story(purpose.story).acceptance_criteria[purpose.criterion - 1]
     assert criterion.verify is not None

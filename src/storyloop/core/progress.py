@@ -16,7 +16,7 @@ from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence
 from storyloop.core.facts import Finding, Pin
-from storyloop.core.purpose import Checking, Demonstrating
+from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Spending, Usage
 
@@ -129,7 +129,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     calls: int = 0  # of all its errands
     usage: Usage | None = None
     snippet: str = ""
-    hint: str = ""  # what a human said when they asked for another try
+    hint: str = ""  # what a human said when they asked for another try, or what the final proof says
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +138,26 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     worktree_opened: bool = False
     setup_done: int = 0  # how many of the worktree's set-up commands are green
     baseline: tuple[Evidence, ...] = ()  # one reading per check, on the base commit
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """A command of the final proof, what it showed, and the end of what it printed if that was not green (bounded)."""
+
+    purpose: FinalPurpose
+    evidence: Evidence
+    tail: str = ""
+
+
+class FinalProof(msgspec.Struct, frozen=True, kw_only=True):
+    """The round of the final proof that is in hand, or else the last one."""
+
+    rounds: int = 0  # begun so far
+    tree: str = ""  # what the round proves; empty if a story has landed since, or if nothing could be measured
+    owed: tuple[FinalPurpose, ...] = ()  # still to be run, in order; empty when no round is in hand
+    scrubbed: bool = False  # the worktree of the round in hand is clean
+    measured: tuple[Measurement, ...] = ()
+    returns: int = 0  # rounds that sent stories back to their authors
+    returned: tuple[str, ...] = ()  # these stories
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +211,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger = Ledger()
     findings: tuple[Finding, ...] = ()
     hints: dict[str, str] = {}
+    final: FinalProof = FinalProof()
     parked: Parked | None = None
     failure: str = ""  # why the run ended before its stories did
     last_at: datetime

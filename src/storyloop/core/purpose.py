@@ -4,9 +4,10 @@ import msgspec
 
 
 class SettingUp(msgspec.Struct, frozen=True, tag="setup"):
-    """Preparing the new worktree; `number` counts the commands from 0."""
+    """Preparing the new worktree, or the clean one of the final proof; `number` counts the commands from 0."""
 
     number: int
+    round: int = 0  # of the final proof; 0 before the first story
 
 
 class Baselining(msgspec.Struct, frozen=True, tag="baseline"):
@@ -41,14 +42,32 @@ class Demonstrating(msgspec.Struct, frozen=True, tag="prove"):
     criterion: int
 
 
-Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating
+class FinalChecking(msgspec.Struct, frozen=True, tag="final_check"):
+    """A check in a round of the final proof."""
+
+    round: int
+    check: str
+
+
+class FinalDemonstrating(msgspec.Struct, frozen=True, tag="final_prove"):
+    """A criterion's command in a round of the final proof."""
+
+    round: int
+    story: str
+    criterion: int
+
+
+FinalPurpose = FinalChecking | FinalDemonstrating
+Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating | FinalPurpose
 
 
 def key_of(purpose: Purpose) -> str:
     """The derived key of the deed."""
     match purpose:
-        case SettingUp(number=number):
+        case SettingUp(number=number, round=0):
             return f"setup/{number}"
+        case SettingUp(number=number, round=proof):
+            return f"final/{proof}/setup/{number}"
         case Baselining(check=check):
             return f"baseline/{check}"
         case Probing(story=story, iteration=iteration, criterion=criterion):
@@ -57,3 +76,7 @@ def key_of(purpose: Purpose) -> str:
             return f"{story}/{iteration}/prove/{attempt}/check/{check}"
         case Demonstrating(story=story, iteration=iteration, attempt=attempt, criterion=criterion):
             return f"{story}/{iteration}/prove/{attempt}/criterion/{criterion}"
+        case FinalChecking(round=proof, check=check):
+            return f"final/{proof}/check/{check}"
+        case FinalDemonstrating(round=proof, story=story, criterion=criterion):
+            return f"final/{proof}/criterion/{story}/{criterion}"

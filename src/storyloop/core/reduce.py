@@ -17,6 +17,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
@@ -33,9 +34,17 @@ from storyloop.core.events import (
     StoryStarted,
     WaitEnded,
     WorktreeOpened,
+    WorktreeScrubbed,
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.facts import Finding
+from storyloop.core.final import (
+    final_proof_begun,
+    final_proof_failed,
+    final_proof_measured,
+    proven_anew,
+    worktree_scrubbed,
+)
 from storyloop.core.iteration import (
     call_ended,
     call_started,
@@ -65,9 +74,18 @@ from storyloop.core.progress import (
     StoryState,
     waiting_of,
 )
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalDemonstrating,
+    Probing,
+    SettingUp,
+)
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
+    block_all_dependents,
     block_dependents,
     can_be_left,
     errand_of,
@@ -171,6 +189,11 @@ def _fold(run: Draft, event: Event) -> None:
             landed(run, event)
         case StoryLeft():
             left(run, event)
+        case FinalProofBegun():
+            expect(not _is_opening(run), run, event)
+            final_proof_begun(run, event)
+        case WorktreeScrubbed():
+            worktree_scrubbed(run, event)
         case WaitEnded():
             wait_ended(run, event)
         case LimitLearned():
@@ -199,7 +222,7 @@ def _fold(run: Draft, event: Event) -> None:
             _resumed(run, event)
         case RunFinished(shipped=shipped):
             standings = {standing.state for standing in run.stories.values()}
-            expect(not run.work and StoryState.OPEN not in standings, run, event)
+            expect(not (run.work or run.final.owed) and StoryState.OPEN not in standings, run, event)
             expect(shipped == (standings <= {StoryState.PASSED}), run, event)
             run.transition_to(MachineState.COMPLETED if shipped else MachineState.FAILED, event.at)
         case RunOpened():
@@ -222,13 +245,18 @@ def _measured(run: Draft, event: CommandMeasured) -> None:
             proof_measured(run, event, demonstrating, _evidence(event, criterion=criterion))
         case Probing() as probing:
             probed(run, event, probing)
+        case FinalChecking(check=check) as checking:
+            final_proof_measured(run, event, checking, _evidence(event, check=check))
+        case FinalDemonstrating(criterion=criterion) as demonstrating:
+            final_proof_measured(run, event, demonstrating, _evidence(event, criterion=criterion))
         case SettingUp(number=number):
-            expect(opening.worktree_opened, run, event)
+            expect(opening.worktree_opened and run.final.scrubbed is bool(run.final.owed), run, event)
             expect(number == opening.setup_done < len(policy.worktree.setup), run, event)
             if not reading_of(event.first, event.second).is_green:
                 why = event.first.reason or f"exit status {event.first.exit_status}"
-                reason = f"the worktree's set-up command `{event.command}` failed: {why}"
-                run.failure = reason
+                where = " in the clean worktree of the final proof" if run.final.owed else ""
+                run.failure = f"the worktree's set-up command `{event.command}` failed{where}: {why}"
+                final_proof_failed(run, event)
                 run.transition_to(MachineState.FAILED, event.at)
             else:
                 run.opening = replace(opening, setup_done=number + 1)
@@ -290,10 +318,7 @@ def _reopened(run: Draft, event: StoryReopened) -> None:
         run.stand(name, replace(run.stories[name], state=StoryState.OPEN, reason="", blocked_by=None))
     run.hints = run.hints | {event.story: event.hint}
     run.allow(len(reopened))
-    # Others may still be in the way; then it goes back to blocked, naming the first of them.
-    culprits = [name for name, s in run.stories.items() if s.state in ended and s.blocked_by is None]
-    for name in culprits:
-        block_dependents(run, name)
+    block_all_dependents(run)  # others may still be in the way
 
 
 def _resumed(run: Draft, event: RunResumed) -> None:
@@ -303,6 +328,8 @@ def _resumed(run: Draft, event: RunResumed) -> None:
     expect(run.status is not RunStatus.FAILED or unfinished or failed_early, run, event)
     stands, died = run.status in (RunStatus.FAILED, RunStatus.PARKED), run.status is RunStatus.RUNNING
     if event.policy is not None:
+        if event.policy.checks != run.policy().checks:
+            run.final = replace(run.final, tree="")
         run.config, run.set_up = event.policy, False
     policy = run.policy()
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
@@ -313,6 +340,7 @@ def _resumed(run: Draft, event: RunResumed) -> None:
     run.cooling = {name: cooling for name, cooling in run.cooling.items() if cooling.until is not None}
     if len(run.opening.baseline) < len(policy.checks):
         run.opening, run.inherited, run.set_up = replace(run.opening, baseline=()), (), False
+    proven_anew(run)
     for standing in run.work.values():
         work = measured_anew(run, standing)
         errand, cs = errand_of(work, run.continuation)
@@ -333,6 +361,8 @@ def _resumed(run: Draft, event: RunResumed) -> None:
 
 def _machine_state(run: Draft) -> MachineState:
     """What a running run is doing, derived from the rest of the state."""
+    if run.final.owed:
+        return MachineState.PROVING
     if not run.set_up and _is_opening(run):
         return MachineState.INITIALIZING
     for work in run.work.values():

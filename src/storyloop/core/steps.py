@@ -78,6 +78,13 @@ def block_dependents(run: Draft, culprit: str) -> None:
             run.allow(-1)
 
 
+def block_all_dependents(run: Draft) -> None:
+    """No open story needs one that has ended without passing: it is blocked, naming the first of them."""
+    ended = (StoryState.BLOCKED, StoryState.SKIPPED)
+    for name in [name for name, s in run.stories.items() if s.state in ended and s.blocked_by is None]:
+        block_dependents(run, name)
+
+
 _STANDING: dict[type, StoryState] = {
     Preparing: StoryState.BUILDING,
     Building: StoryState.BUILDING,

@@ -18,6 +18,7 @@ from storyloop.core.effects import (
     OpenWorktree,
     ParkRun,
     RunCommand,
+    ScrubWorktree,
     StartStory,
     Wait,
     WriteHandover,
@@ -30,11 +31,13 @@ from storyloop.core.events import (
     WaitEnded,
     WorktreeOpened,
 )
+from storyloop.core.purpose import SettingUp
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
+from storyloop.core.words import RunStatus
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
-from storyloop.engine.landing import clean_handover, land_story, leave_story, start_story
+from storyloop.engine.landing import clean_handover, land_story, leave_story, scrub_worktree, start_story
 from storyloop.engine.measuring import run_command
 from storyloop.engine.prompting import values_of
 
@@ -44,6 +47,11 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
     match effect:
         case OpenWorktree():
             yield from _open_worktree(effect, state, hands)
+        case RunCommand(purpose=SettingUp()):
+            for event in run_command(effect, state, hands, stop):
+                if (after := reduce(state, event)).status is RunStatus.FAILED:
+                    hands.papers.save_report(hands.place, hands.report(after))
+                yield event
         case RunCommand():
             yield from run_command(effect, state, hands, stop)
         case StartStory():
@@ -63,6 +71,8 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield from land_story(effect, state, hands)
         case LeaveStory():
             yield from leave_story(effect, state, hands)
+        case ScrubWorktree():
+            yield from scrub_worktree(effect, state, hands)
         case ParkRun(key=key, what=what, reason=reason):
             yield RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
         case FinishRun(key=key, shipped=shipped):

@@ -3,9 +3,17 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from storyloop.core.effects import CleanHandover, LandStory, LeaveStory, StartStory
+from storyloop.core.effects import CleanHandover, LandStory, LeaveStory, ScrubWorktree, StartStory
 from storyloop.core.errors import ProgrammerError
-from storyloop.core.events import Event, HandoverCleaned, StoryLanded, StoryLeft, StoryStarted
+from storyloop.core.events import (
+    Event,
+    FinalProofBegun,
+    HandoverCleaned,
+    StoryLanded,
+    StoryLeft,
+    StoryStarted,
+    WorktreeScrubbed,
+)
 from storyloop.core.facts import Change, ChangeKind, Finding
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.progress import Closing, Landing, Leaving, Work
@@ -17,16 +25,8 @@ from storyloop.ports import Author
 
 def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[Event]:
     """A story starts at the branch's tip; whatever else lies in the worktree is kept by a ref first."""
-    progress, repository, place = state.going, hands.repository, hands.place
-    label = f"before/{effect.story}-{effect.iteration}"
-    settled = repository.settle(place, expected_tip=progress.tip, label=label)
-    findings = settled.findings
-    if settled.tree != progress.tip_tree:
-        author = Author(message=f"What lay in the worktree before {effect.story}", at=progress.last_at)
-        pin = repository.pin(place, tree=settled.tree, label=f"{label}/{settled.tree[:12]}", author=author)
-        repository.reset(place, commit=progress.tip)
-        detail = f"Files that belonged to no story were set aside before {effect.story}; they are kept by {pin.ref}."
-        findings = (*findings, Finding("leftover", detail))
+    progress = state.going
+    findings = _settled(state, hands, label=f"before/{effect.story}-{effect.iteration}", before=effect.story)
     yield StoryStarted(
         key=effect.key,
         at=hands.clock.now(),
@@ -36,6 +36,29 @@ def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[E
         tree=progress.tip_tree,
         findings=findings,
     )
+
+
+def scrub_worktree(effect: ScrubWorktree, state: RunState, hands: Hands) -> Iterator[Event]:
+    """It is known that the worktree is no longer set up before anything of it goes."""
+    if not state.going.final.owed:
+        yield FinalProofBegun(key=f"{effect.key}/begun", at=hands.clock.now(), round=effect.round)
+    findings = _settled(state, hands, label=f"before/final-{effect.round}", before="the final proof")
+    copy = state.effective_config().worktree.copy
+    hands.repository.scrub(hands.place, commit=state.going.tip, copy=copy)
+    yield WorktreeScrubbed(key=effect.key, at=hands.clock.now(), round=effect.round, findings=findings)
+
+
+def _settled(state: RunState, hands: Hands, *, label: str, before: str) -> tuple[Finding, ...]:
+    """The worktree is as the branch's tip; what else lay in it is kept by a ref."""
+    progress, repository, place = state.going, hands.repository, hands.place
+    settled = repository.settle(place, expected_tip=progress.tip, label=label)
+    if settled.tree == progress.tip_tree:
+        return settled.findings
+    author = Author(message=f"What lay in the worktree before {before}", at=progress.last_at)
+    pin = repository.pin(place, tree=settled.tree, label=f"{label}/{settled.tree[:12]}", author=author)
+    repository.reset(place, commit=progress.tip)
+    detail = f"Files that belonged to no story were set aside before {before}; they are kept by {pin.ref}."
+    return (*settled.findings, Finding("leftover", detail))
 
 
 def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Event]:

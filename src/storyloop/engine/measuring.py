@@ -10,7 +10,16 @@ from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Change, Finding
 from storyloop.core.judge import owed_probes
 from storyloop.core.progress import Preparing, Proving
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp, key_of
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalDemonstrating,
+    Probing,
+    SettingUp,
+    key_of,
+)
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.ports import Author, CheckOrder, checks_dir
@@ -25,7 +34,7 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
     first = hands.checks.run(_order(effect, state, hands, "1"), stop)
     second = None
     # Red before the work is what a proof should be, so only what gates is looked at twice.
-    gates = isinstance(effect.purpose, Baselining | Checking | Demonstrating)
+    gates = not isinstance(effect.purpose, SettingUp | Probing)
     if first is not None and gates and deserves_second_run(first):
         findings += _undo(effect, hands)
         second = hands.checks.run(_order(effect, state, hands, "2"), stop)
@@ -115,6 +124,8 @@ def _round(effect: RunCommand, state: RunState) -> tuple[int, int]:
         case Baselining():
             done = len(progress.opening.baseline)
             return done, len(policy.checks) - done
+        case FinalChecking() | FinalDemonstrating():
+            return len(progress.final.measured), len(progress.final.owed)
         case Probing(story=story) | Checking(story=story) | Demonstrating(story=story):
             work, spec = progress.work[story], progress.spec.story(story)
     match work.stage:

@@ -9,6 +9,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
@@ -25,14 +26,24 @@ from storyloop.core.events import (
     StoryStarted,
     WaitEnded,
     WorktreeOpened,
+    WorktreeScrubbed,
 )
 from storyloop.core.evidence import reading_of
 from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.policy import Drain
-from storyloop.core.progress import waiting_of
-from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, SettingUp
+from storyloop.core.progress import StoryState, waiting_of
+from storyloop.core.purpose import (
+    Baselining,
+    Checking,
+    Demonstrating,
+    FinalChecking,
+    FinalDemonstrating,
+    Probing,
+    SettingUp,
+)
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
+from storyloop.views.rows import final_line
 from storyloop.views.words import clock_time, count, duration
 
 _ASKED = {
@@ -67,7 +78,10 @@ def line_of(event: Event, state: RunState) -> str | None:
             return _measured(event, state)
         case StoryStarted(story=story):
             return f"{story} begins: {state.going.spec.story(story).title}"
-        case HandoverCleaned() | HandoverWritten():
+        case FinalProofBegun():
+            commands = count(len(state.going.final.owed), "command")
+            return f"final proof of all that passed: {commands} in a clean worktree"
+        case HandoverCleaned() | HandoverWritten() | WorktreeScrubbed():
             return None
         case CallStarted(story=story, ref=ref, call=call, mode=mode, drain=drain):
             role = "" if drain is Drain.STORY else f" for a {drain} message"
@@ -118,13 +132,31 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
             inherited = "" if reading.is_green else " (inherited: shown, not gating until it is first green)"
             return f"base commit: check {check} {shown}{inherited}"
         case Probing(story=story, criterion=number):
-            before = "already green: its proof is vacuous" if reading.is_green else "not yet green, as it should be"
+            before = "not yet green, as it should be"
+            if reading.is_green:
+                is_vacuous = number in state.going.work[story].green_before
+                before = "already green: its proof is vacuous" if is_vacuous else "still green"
             return f"{story}: criterion {number} before the work: {before}"
         case Checking(story=story, check=check):
             gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
             return f"{story}: check {check} {shown}{gating}"
         case Demonstrating(story=story, criterion=number):
             return f"{story}: criterion {number} {shown}"
+        case FinalChecking(check=check):
+            gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
+            return f"final proof: check {check} {shown}{gating}{_final_end(state)}"
+        case FinalDemonstrating(story=story, criterion=number):
+            return f"final proof: {story}, criterion {number} {shown}{_final_end(state)}"
+
+
+def _final_end(state: RunState) -> str:
+    """What the round has come to, behind its last command."""
+    progress = state.going
+    if progress.final.owed:
+        return ""
+    opened = [name for name in progress.final.returned if progress.stories[name].state is StoryState.OPEN]
+    told = [final_line(state), *(f"{name} goes back to its author" for name in opened)]
+    return f"; {'; '.join(told)}"
 
 
 def _why(event: CommandMeasured) -> str:

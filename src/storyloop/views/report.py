@@ -6,10 +6,10 @@ from storyloop.core.evidence import Verdict
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
-from storyloop.views.rows import CriterionRow, StoryRow, check_rows, story_rows
+from storyloop.views.rows import CriterionRow, StoryRow, check_rows, final_line, story_rows
 from storyloop.views.words import count, duration, money, tokens
 
-NOT_BUILT = ("review: not run", "final proof: not run")
+NOT_BUILT = ("review: not run",)
 
 _PROVEN = {
     Verdict.PROVEN: "proven",
@@ -55,7 +55,7 @@ def report(state: RunState, now: datetime) -> str:
                 f"- branch `{state.branch}` at `{progress.tip[:12]}`, worktree {progress.worktree}",
                 f"- {duration(state.run_duration_secs(now))}, {count(ledger.calls, 'agent call')}, "
                 f"{tokens(state.total_usage)}, {money(ledger.total)}",
-                *(f"- {line}" for line in NOT_BUILT),
+                *(f"- {line}" for line in (*NOT_BUILT, final_line(state))),
             ]
         ),
         "## Stories",
@@ -69,7 +69,8 @@ def report(state: RunState, now: datetime) -> str:
     if unsure:
         parts += ["## Not proven", "\n".join(unsure)]
     if progress.findings:
-        parts += ["## What was undone or set aside", "\n".join(f"- {f.detail}" for f in progress.findings)]
+        details = dict.fromkeys(f"- {finding.detail}" for finding in progress.findings)
+        parts += ["## What was undone or set aside", "\n".join(details)]
     if ledger.by_agent:
         lines = [
             f"- {name}: {count(s.calls, 'call')}, {tokens(s.usage)}, {money(s)}" for name, s in ledger.by_agent.items()
@@ -153,7 +154,7 @@ def summary(state: RunState, now: datetime, report_path: str | None) -> str:
         "",
         f"{duration(state.run_duration_secs(now))}, {count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, "
         f"{money(ledger.total)}",
-        "; ".join(NOT_BUILT),
+        "; ".join((*NOT_BUILT, final_line(state))),
         f"branch {state.branch}  at  {state.going.tip[:12]}",
     ]
     if report_path is not None:
@@ -187,7 +188,7 @@ def evidence_lines(state: RunState, story: str | None) -> list[str]:
                 *(f"  {line}" for c in row.evidence for line in _detail(c)),
                 "",
             ]
-    return lines[:-1]
+    return [*lines, final_line(state)]
 
 
 def cost_lines(state: RunState) -> list[str]:

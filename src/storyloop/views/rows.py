@@ -6,11 +6,12 @@ import msgspec
 
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
-from storyloop.core.progress import StoryProgress, StoryState, Work
+from storyloop.core.progress import Measurement, StoryProgress, StoryState, Work
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.steps import fresh_continuation, standing_of
+from storyloop.views.words import count
 
 
 def row_of(state: RunState) -> RunRow:
@@ -99,6 +100,23 @@ def check_rows(state: RunState) -> tuple[CheckRow, ...]:
         )
         for name, check in state.effective_config().checks.items()
     )
+
+
+def final_line(state: RunState) -> str:
+    """How the final proof stands, in a line: under way, what it came to and of what, or that there was none."""
+    final, measured = state.going.final, state.going.final.measured
+    if final.owed:
+        return f"final proof: {len(measured)} of {count(len(measured) + len(final.owed), 'command')} run"
+    if not final.tree:
+        return "final proof: not run" + (" on the branch as it is now" if final.rounds else "")
+    red = [_final_label(m) for m in measured if not m.evidence.reading.is_green]
+    green = count(len(measured) - len(red), "command")
+    return f"final proof: {green} green in a clean worktree" + (f"; not green: {', '.join(red)}" if red else "")
+
+
+def _final_label(measurement: Measurement) -> str:
+    story = getattr(measurement.purpose, "story", "")
+    return f"{story} {measurement.evidence.label}".strip()
 
 
 def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ for their helpers; their branches keep their commits, and their files are left o
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -173,6 +174,38 @@ def check_out(at: Workplace, tree: str) -> None:
         )
     _hold(at, tree)
     hand_over(at)
+
+
+def remove_ignored(at: Workplace) -> None:
+    """Nothing is left that our index does not hold, ignored or not, in submodules and other repositories neither."""
+    for path in _linked_worktrees(at):
+        kept = at.next_aside(path.name)
+        at.found("nested-worktree", f"The worktree {path} was in the way of the final proof; it is kept as {kept}.")
+        at.move_aside(path, kept)
+    for path in _submodules(at):
+        if (path / ".git").is_dir() and not (path / ".git").is_symlink():
+            kept = at.next_aside(".git")
+            at.found("nested-repository", f"{path} had a repository of its own; its .git is kept as {kept}.")
+            at.move_aside(path / ".git", kept)
+        if path.is_dir() and not path.is_symlink():
+            make_accessible(path)
+            shutil.rmtree(path)
+            path.mkdir()
+    _accessibly(at, "clean", "-f", "-f", "-d", "-x", "-q", f"--exclude=/{PRIVATE}")
+
+
+def _linked_worktrees(at: Workplace) -> list[Path]:
+    """Other worktrees of this repository that lie in this one."""
+    listed = at.repository.run("worktree", "list", "--porcelain", "-z").split(b"\0")
+    paths = [Path(os.fsdecode(line.removeprefix(b"worktree "))) for line in listed if line.startswith(b"worktree ")]
+    root = Path(os.path.realpath(at.root))
+    return [path for path in paths if root in path.parents and path.is_dir()]
+
+
+def _submodules(at: Workplace) -> list[Path]:
+    entries = at.git.run("ls-files", "-z", "--stage").split(b"\0")
+    links = (entry.partition(b"\t")[2] for entry in entries if entry.startswith(b"160000 "))
+    return [Path(at.root, os.fsdecode(path)) for path in links]
 
 
 # --- status -------------------------------------------------------------------------------------------

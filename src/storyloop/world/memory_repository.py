@@ -116,13 +116,7 @@ class MemoryRepository:
             raise UserError(f"The branch {place.branch} is checked out.", "Name another branch.")
         files = self.tree_files(self.tree_of(self.refs.setdefault(ref, base)))
         seat = _Worktree(place=place, files=files, tracked=set(files), warnings=(), head=place.branch)
-        absent = [name for name in copy if name not in self.checkout]
-        loud = [name for name in copy if name in self.checkout and not self._is_ignored(seat, name)]
-        seat.files.update({name: self.checkout[name] for name in copy if name not in {*absent, *loud}})
-        seat.warnings = (
-            *(f"`{name}` was not copied: it is not in the checkout." for name in absent),
-            *(f"`{name}` was not copied: git does not ignore it, so it would be committed." for name in loud),
-        )
+        seat.warnings = self._bring_along(seat, copy)
         self._worktrees[place.worktree] = seat
         return seat.warnings
 
@@ -218,6 +212,14 @@ class MemoryRepository:
         self.remove_creations(place, tree=tree)
         self.refs[f"refs/heads/{place.branch}"] = commit
 
+    def scrub(self, place: Place, *, commit: str, copy: Sequence[str]) -> None:
+        seat, wanted = self._seat(place), self._trees[self.tree_of(commit)]
+        ours = {path: data for path, data in seat.files.items() if path.startswith(f"{PRIVATE}/")}
+        seat.files.clear()  # the very same object: it is what agents and checks work on
+        seat.files.update(wanted | ours)
+        seat.tracked, seat.ignored = set(wanted), []
+        self._bring_along(seat, copy)
+
     def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
         old, new = self._trees[old_tree], self._trees[new_tree]
         return tuple(
@@ -243,6 +245,15 @@ class MemoryRepository:
         if place.worktree not in self._worktrees:
             raise ProgrammerError(f"The worktree {place.worktree} was never opened.")
         return self._worktrees[place.worktree]
+
+    def _bring_along(self, seat: _Worktree, copy: Sequence[str]) -> tuple[str, ...]:
+        absent = [name for name in copy if name not in self.checkout]
+        loud = [name for name in copy if name in self.checkout and not self._is_ignored(seat, name)]
+        seat.files.update({name: self.checkout[name] for name in copy if name not in {*absent, *loud}})
+        return (
+            *(f"`{name}` was not copied: it is not in the checkout." for name in absent),
+            *(f"`{name}` was not copied: git does not ignore it, so it would be committed." for name in loud),
+        )
 
     def _created(self, place: Place, tree: str) -> list[str]:
         seat = self._seat(place)

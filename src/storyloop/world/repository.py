@@ -141,6 +141,11 @@ class GitRepository:
             index.check_out(at, self.tree_of(commit))
             at.repository.run("update-ref", "--no-deref", at.branch_ref, commit)
 
+    def scrub(self, place: Place, *, commit: str, copy: Sequence[str]) -> None:
+        with self._at(place) as at:
+            guard.clear_leftovers(at)
+            worktree.scrub(at, self.tree_of(commit), copy, checkout=self._checkout)
+
     def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
         if old_tree == new_tree:
             return ()

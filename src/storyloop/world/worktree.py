@@ -90,6 +90,15 @@ def open_worktree(order: Order, repository: Git) -> Opened:
         raise
 
 
+def scrub(at: Workplace, tree: str, copy: Sequence[str], *, checkout: str) -> None:
+    """As opening left it, but on `tree`."""
+    index.remove_ignored(at)
+    (at.own / "excludes").unlink(missing_ok=True)
+    at = workplace(at.place, at.opened, at.repository)  # without these excludes
+    index.check_out(at, tree)
+    _bring_along(at, copy, checkout)
+
+
 def close_worktree(place: Place, opened: Opened, repository: Git) -> None:
     """Remove directory and registration; what is not surely ours, or kept nowhere else, is moved aside instead."""
     at = workplace(place, opened, repository)
@@ -183,7 +192,7 @@ def _make(order: Order, repository: Git, *, author: tuple[str, str]) -> Opened:
             f"Take them out: `git rm -r --cached {PRIVATE}`, then commit.",
         )
     place_private(place.worktree, ".gitignore", b"*\n")
-    warnings = (*_uneven_checkout(at), *_bring_along(at, order))
+    warnings = (*_uneven_checkout(at), *_bring_along(at, order.copy, order.checkout))
     guard.remember(at)
     opened = msgspec.structs.replace(opened, warnings=warnings)
     store(own / "opened.json", msgspec.json.encode(opened))
@@ -201,16 +210,16 @@ def _uneven_checkout(at: Workplace) -> tuple[str, ...]:
     )
 
 
-def _bring_along(at: Workplace, order: Order) -> tuple[str, ...]:
+def _bring_along(at: Workplace, copy: Sequence[str], checkout: str) -> tuple[str, ...]:
     """Copy ignored files of the user's checkout; a name that is none of that is a warning."""
     warnings: list[str] = []
-    for name in order.copy:
+    for name in copy:
         path = os.path.normpath(name)
-        source, target = Path(order.checkout, path), Path(at.root, path)
+        source, target = Path(checkout, path), Path(at.root, path)
         if os.path.isabs(path) or path.split(os.sep)[0] in ("..", ".", ".git", PRIVATE):
             warnings.append(f"`{name}` was not copied: [worktree] copy takes paths inside the repository.")
         elif not os.path.lexists(source):
-            warnings.append(f"`{name}` was not copied: it is not in {order.checkout}.")
+            warnings.append(f"`{name}` was not copied: it is not in {checkout}.")
         elif not _is_ignored(at, path, source):
             warnings.append(f"`{name}` was not copied: git does not ignore it, so it would be committed.")
         elif source.is_dir() and not source.is_symlink():
