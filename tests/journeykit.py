@@ -80,7 +80,9 @@ class StorySaid(_Said, frozen=True, kw_only=True):
 class Act(_Said, frozen=True, kw_only=True):
     """One thing that a person does, and the facts that come of it."""
 
-    do: str  # run | resume | retry | skip, or what happens outside: turns (another script), put (a file), later (time), limit (of an account, met by another run)
+    # run | resume | retry | skip, or what happens outside: turns (another script), put (a file), later (time),
+    # limit (of an account, met by another run)
+    do: str
     flags: dict[str, Any] = {}
     story: str = ""
     text: str = ""

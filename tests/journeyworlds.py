@@ -75,7 +75,8 @@ def _config(journey: Journey, scripts: Path) -> str:
         for name in journey.agents
     }
     chains = {"default": list(journey.agents)}
-    return tomlkit.dumps({"chains": chains, **journey.config, "agents": agents})
+    sandbox = {"mode": "off"}  # in memory there is none: what it stops is undone instead, in both worlds
+    return tomlkit.dumps({"chains": chains, "sandbox": sandbox, **journey.config, "agents": agents})
 
 
 def _elsewhere(until: datetime) -> Limited:

@@ -304,11 +304,22 @@ def test_the_network_is_there_or_not(yard: Yard, network: bool, code: int) -> No
 
 
 @works
-@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
-def test_the_exit_status_comes_through(yard: Yard, fence: Fence, script: str, code: int) -> None:
-    """As a shell would tell it, so a signal is 128 and its number."""
+@pytest.mark.parametrize(
+    ("script", "how", "code", "number"),
+    [
+        ("exit 0", "exited", 0, None),
+        ("exit 7", "exited", 7, None),
+        ("exit 129", "exited", 129, None),  # what git says of a wrong usage
+        ("kill -9 $$", "signalled", None, 9),
+        ("kill -15 $$", "exited", 143, None),  # a shell would tell it so, and many programs do
+    ],
+)
+def test_the_exit_status_comes_through(
+    yard: Yard, fence: Fence, script: str, how: str, code: int | None, number: int | None
+) -> None:
+    """Of a signal only one that no program ends itself with."""
     ended = ends(yard.start("sh", "-c", script, fence=fence))
-    assert (ended.how, ended.code) == ("exited", code)
+    assert (ended.how, ended.code, ended.signal) == (how, code, number)
 
 
 @works

@@ -46,6 +46,7 @@ else:
 
 STOPS = {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP}
 AWAITED = {*STOPS, _signal.SIGCHLD, _signal.SIGALRM}
+VIOLENT = {_signal.SIGABRT, _signal.SIGKILL, _signal.SIGSEGV}  # no program ends itself with 128 and one of these
 INFINITY = float("inf")
 
 TICK = 1.0  # how often limits and owner are looked at, and how late that may be noticed
@@ -340,6 +341,8 @@ def see_to_its_end(tree: Tree, options: dict[str, str], spools: list[int]) -> di
     }
     if tree.status is not None:
         code = os.waitstatus_to_exitcode(tree.status)
+        if tree.fenced and code - 128 in VIOLENT:  # bubblewrap tells a signal as a shell does
+            code = 128 - code
         facts |= {"code": code} if code >= 0 else {"signal": -code}
     facts["how"] = why if why and not ended_by_itself else "signalled" if "signal" in facts else "exited"
     return facts
