@@ -58,6 +58,7 @@ def _faces(place: Path, _stories: int) -> Iterator[Figure]:
     yield Figure("CPU of storyloop --version", cpu("--version") * 1e3, 80, "ms")
     yield Figure("CPU of storyloop status", cpu("status") * 1e3, 80, "ms")
     yield Figure("CPU of storyloop show (a run of 1,000 events)", cpu("show") * 1e3, 120, "ms")
+    yield Figure("CPU of storyloop agents, besides the CLIs' own --version", cpu("agents") * 1e3, 300, "ms")
     many = World(place / "many")
     _many_rows(Path(many.env["STORYLOOP_HOME"]) / "storyloop.db", 1000, str(many.repository / ".git"))
     wall = median_of(lambda: cost_of(many.storyloop("status"), cwd=many.repository, env=many.env).wall, runs=_RUNS)

@@ -30,13 +30,13 @@ synthetic_events: Callable[[int], Iterator[Event]] = runpy.run_path(
         (0, 0, False),
         (999_999, 0, False),  # less than a megabyte is folded at once
         (1_000_000, 0, True),
-        (1_000_000, 500_000, True),  # twice the state
-        (1_000_000, 500_001, False),
-        (9_999_999, 5_000_000, False),
-        (10_000_000, 5_000_000, True),
+        (1_000_000, 400_000, True),  # two and a half times the state
+        (1_000_000, 400_001, False),
+        (9_999_999, 4_000_000, False),
+        (10_000_000, 4_000_000, True),
     ],
 )
-def test_a_snapshot_is_due_when_the_events_since_have_twice_its_bytes(
+def test_a_snapshot_is_due_when_the_events_since_have_two_and_a_half_times_its_bytes(
     bytes_since: int, state_bytes: int, due: bool
 ) -> None:
     """And a megabyte at least."""
@@ -44,14 +44,16 @@ def test_a_snapshot_is_due_when_the_events_since_have_twice_its_bytes(
 
 
 @given(steps=st.lists(st.tuples(st.integers(0, 5_000_000), st.integers(0, 3_000_000)), max_size=60))
-def test_all_snapshots_together_have_at_most_half_the_bytes_of_the_events(steps: list[tuple[int, int]]) -> None:
+def test_all_snapshots_together_have_at_most_two_fifths_of_the_bytes_of_the_events(
+    steps: list[tuple[int, int]],
+) -> None:
     """However the run's state grows or shrinks beside its events."""
     events = since = snapshots = 0
     for event_bytes, state_bytes in steps:
         events, since = events + event_bytes, since + event_bytes
         if snapshot_due(since, state_bytes):
             snapshots, since = snapshots + state_bytes, 0
-    assert snapshots * 2 <= events
+    assert snapshots * 2.5 <= events
 
 
 def test_every_state_of_a_run_comes_back_from_its_snapshot() -> None:

@@ -40,7 +40,7 @@ class Verdict(StrEnum):
     VACUOUS = "vacuous"  # green, but it was green before the work too
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One command, run by us, on one tree."""
 
     command: str

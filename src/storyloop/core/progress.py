@@ -33,7 +33,7 @@ class StoryState(StrEnum):
     SKIPPED = "skipped"
 
 
-class StoryProgress(msgspec.Struct, frozen=True, kw_only=True):
+class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is settled about a story."""
 
     state: StoryState = StoryState.OPEN

@@ -5,10 +5,10 @@ write more per event than a short one. Here each snapshot waits until the events
 times its bytes. The stretches of events that pay for the snapshots do not overlap, so all snapshots of a
 run together have at most 1/FACTOR of the bytes of its events, however long the run is.
 
-What FACTOR is. A state has about a quarter of its events' bytes, so with 2 a snapshot is due each time that a run
-has about doubled, and at most half of a run has to be folded; with 4 it would hardly ever be due. SQLite writes whole
-pages: 22,400 bytes for an event of 1,100, measured, and a snapshot's bytes twice. So the snapshots add at
-most 1,100 / 22,400, or 5 %, to what an event costs, and nothing in a run of less than FLOOR.
+What FACTOR is. A state has about a fifth of its events' bytes, so with 2.5 a snapshot is due each time that a run
+has about doubled, and not much more than half of a run has to be folded; with 5 it would hardly ever be due. SQLite
+writes whole pages: 25,500 bytes for an event of 1,100, measured, and a snapshot's bytes twice. So the snapshots add at
+most 900 / 25,500, or 4 %, to what an event costs, and nothing in a run of less than FLOOR.
 
 Why MessagePack. It is read in half of the time that JSON takes, and reading it fast is all that a snapshot is for;
 nobody else reads it. What is not done: compressed, a snapshot would be five times smaller and take twice as long
@@ -27,7 +27,7 @@ import msgspec
 from storyloop import __version__, core
 from storyloop.core.run_state import RunState
 
-FACTOR = 2
+FACTOR = 2.5
 FLOOR = 1_000_000  # bytes of events that are folded faster than anybody notices
 
 
