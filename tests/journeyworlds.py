@@ -282,6 +282,7 @@ class MemoryWorld:
         self.checks = _Checks(MemoryChecks(self.repository.files), journey.shell)
 
     def service(self) -> Service:
+        self.accounts.free_seats()
         knife = Knife(self.cuts.get(len(self.knives)))
         self.knives.append(knife)
         lock = _Held()

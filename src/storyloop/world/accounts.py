@@ -66,7 +66,7 @@ class MemoryAccounts:
 
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str | None], Limited | None] = {}
-        self._taken: dict[str, int] = {}
+        self._taken: dict[str, set[object]] = {}
 
     def limit(self, account: str, model: str | None) -> Limited | None:
         return self._limits.get((account, model))
@@ -75,11 +75,13 @@ class MemoryAccounts:
         self._limits[account, model] = limited
 
     def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
-        if self._taken.get(account, 0) >= seats:
+        taken = self._taken.setdefault(account, set())
+        if len(taken) >= seats:
             return None
-        self._taken[account] = self._taken.get(account, 0) + 1
+        seat = object()
+        taken.add(seat)
+        return lambda: taken.discard(seat)
 
-        def give_back() -> None:
-            self._taken[account] -= 1
-
-        return give_back
+    def free_seats(self) -> None:
+        """The process that held them has died."""
+        self._taken.clear()
