@@ -1,4 +1,4 @@
-"""Plays `storyloop run` where only loopback exists, the agent's model being a scripted one: NAME PLACE.
+"""Plays `storyloop run` where only loopback exists, the agent's model being a scripted one: NAME PLACE [acp].
 
 It leaves what a user has: a home, a repository with a run's branch, and the journal.
 """
@@ -63,7 +63,7 @@ SCRIPT = Scenario(
 )
 
 
-def main(name: str, place: Path) -> int:
+def main(name: str, place: Path, kind: str | None = None) -> int:
     """What `storyloop run` exits with."""
     raise_loopback()
     assert is_alone()
@@ -78,7 +78,7 @@ def main(name: str, place: Path) -> int:
             file.write_text(filled(text, words))
         env = {key: filled(text, words) for key, text in offline.env.items()}
         settings = {
-            "agents": {name: {"model": filled(offline.model, words), "env": env}},
+            "agents": {name: {**({"kind": kind} if kind else {}), "model": filled(offline.model, words), "env": env}},
             "chains": {"default": [name]},
             "review": {"enabled": False},
             "limits": {"call_timeout": "60s", "calls_per_errand": 4, "same_agent_retries": 1},
@@ -90,4 +90,4 @@ def main(name: str, place: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]))

@@ -59,6 +59,9 @@ def env(place: Path) -> dict[str, str]:
     return {**made, "PATH": search_path(), "STORYLOOP_HOME": str(place / "state"), "LANG": "C.UTF-8", "TERM": "dumb"}
 
 
+BY_ACP = ("gemini",)  # it speaks the protocol itself
+
+
 def test_the_matrix_is_as_it_was_measured(agent: str, env: dict[str, str], place: Path) -> None:
     """Column by column, in the version that is known, with no word in its stream that is not."""
     words = [sys.executable, "-m", "storyloop", "doctor", "--agents", agent, "--json"]
@@ -70,13 +73,18 @@ def test_the_matrix_is_as_it_was_measured(agent: str, env: dict[str, str], place
     assert (row["version"], row["known"], row["drifted"]) == (PINS[PROGRAMS[agent]], True, [])
 
 
-def test_a_run_of_two_stories_is_driven_to_its_end(agent: str, env: dict[str, str], place: Path) -> None:
+@pytest.mark.parametrize("kind", [(), ("acp",)], ids=["own", "acp"])
+def test_a_run_of_two_stories_is_driven_to_its_end(
+    agent: str, kind: tuple[str, ...], env: dict[str, str], place: Path
+) -> None:
     """A file is edited, a red check turns green in a continuation, and each story is a commit."""
+    if kind and agent not in BY_ACP:
+        pytest.skip(f"{agent} is run by its own stream only.")
     repository = place / "repository"
     make_repository(repository, {"README": "Two words.\n"}, env=env)
     player = Path(__file__).with_name("played_run.py")
     played = subprocess.run(
-        [*way_there(), sys.executable, str(player), agent, str(place)],
+        [*way_there(), sys.executable, str(player), agent, str(place), *kind],
         env=env,
         capture_output=True,
         text=True,
