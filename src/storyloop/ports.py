@@ -447,7 +447,7 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1  # how many there may be
     handover: Handover | None = None  # of a continuation, and for the words of a commit
     repeated: int = 0  # so many attempts in a row came to the same result; 0 unless that is a loop
-    hint: str = ""  # what a human said about this story
+    hint: str = ""  # why this story is taken up again
     retry_reason: str = ""  # why the same agent is asked again
     session: str | None = None  # the agent still knows what it was told
     errors: str = ""  # what was wrong with the artifact,

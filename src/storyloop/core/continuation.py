@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from storyloop.core.errors import ImpossibleState, require_counts
+from storyloop.core.errors import ImpossibleState, are_counts, require_counts
 from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus, SameAgentRetryReason
 
 _NO_FORMAT_RETRY: dict[str, Any] = {
@@ -69,7 +69,6 @@ _COUNTS = (
     "max_consecutive_same_effect",
 )
 _counts_of = attrgetter(*_COUNTS)
-_WHOLE = {int}
 
 
 class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,8 +107,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Run for every step of every errand: one look at all counts, and the sentence only for who fails it.
-        counts = _counts_of(self)
-        if not _WHOLE.issuperset(map(type, counts)) or min(counts) < 0:
+        if not are_counts(_counts_of(self)):
             require_counts(self, *_COUNTS)
         if self.max_consecutive_same_effect < 2:
             self._refuse("one effect alone is no loop, so it is at least 2", "max_consecutive_same_effect")

@@ -85,10 +85,6 @@ class Draft(RunSteps):
         progress = Progress(**{name: getattr(self, name) for name in _PROGRESS})
         return RunState(**{name: getattr(self, name) for name in _RUN}, progress=progress)
 
-    def policy(self) -> Policy:
-        """The policy that the run goes by now."""
-        return Policy() if self.config is None else self.config
-
     # --- small steps --------------------------------------------------------------------------------------
 
     def put(self, work: Work) -> None:

@@ -51,7 +51,7 @@ def is_final_proof_due(run: Progress | Draft, policy: Policy) -> bool:
 
 def final_proof_begun(run: Draft, event: FinalProofBegun) -> None:
     """From here on nothing else happens to the worktree until the round is over."""
-    expect(is_final_proof_due(run, run.policy()) and event.round == run.final.rounds + 1, run, event)
+    expect(is_final_proof_due(run, run.effective_config()) and event.round == run.final.rounds + 1, run, event)
     run.final = replace(run.final, rounds=event.round, tree=run.tip_tree)
     _begin(run)
 
@@ -63,7 +63,7 @@ def proven_anew(run: Draft) -> None:
 
 
 def _begin(run: Draft) -> None:
-    owed = final_commands(run, run.policy(), run.final.rounds)
+    owed = final_commands(run, run.effective_config(), run.final.rounds)
     run.final = replace(run.final, owed=owed, scrubbed=False, measured=())
     run.opening, run.set_up = replace(run.opening, setup_done=0), False
 
@@ -80,7 +80,7 @@ def final_proof_measured(run: Draft, event: CommandMeasured, purpose: FinalPurpo
     """One more command was run in the clean worktree."""
     final = run.final
     expect(final.scrubbed and final.owed[:1] == (purpose,) and evidence.tree == final.tree, run, event)
-    expect(run.opening.setup_done == len(run.policy().worktree.setup), run, event)
+    expect(run.opening.setup_done == len(run.effective_config().worktree.setup), run, event)
     tail = ""
     if not evidence.reading.is_green and sum(bool(m.tail) for m in final.measured) < _MOST_TAILS:
         tail = (event.second or event.first).tail[-_TAIL_CHARACTERS:]
@@ -104,7 +104,7 @@ def final_proof_failed(run: Draft, event: CommandMeasured) -> None:
 def _unmeasured(run: Draft, purpose: FinalPurpose, event: CommandMeasured) -> Evidence:
     match purpose:
         case FinalChecking(check=check):
-            command, criterion = run.policy().checks[check].run, None
+            command, criterion = run.effective_config().checks[check].run, None
         case FinalDemonstrating(story=story, criterion=criterion):
             command, check = run.spec.story(story).acceptance_criteria[criterion - 1].verify or "", None
     return Evidence(
@@ -142,7 +142,7 @@ def _judged(run: Draft) -> None:
                 pass
     green = {m.evidence.check for m in final.measured if m.evidence.reading.is_green}
     run.inherited = tuple(check for check in run.inherited if check not in green)
-    may_return = final.returns < run.policy().limits.continuations
+    may_return = final.returns < run.effective_config().limits.continuations
     back = [story for story in broken if may_return and story not in final.returned]
     for story, red in broken.items():
         standing = run.stories[story]

@@ -56,7 +56,7 @@ _TAIL_CHARACTERS = 4_000  # and how much of each
 
 def story_started(run: Draft, event: StoryStarted) -> None:
     """An iteration begins: record, errand, counters."""
-    policy = run.policy()
+    policy = run.effective_config()
     standing = run.stories.get(event.story)
     expect(standing is not None and standing.state is StoryState.OPEN, run, event)
     assert standing is not None
@@ -132,7 +132,7 @@ def measured_anew(run: Draft, work: Work) -> Work:
         case Preparing():
             return replace(work, stage=Preparing(), green_before=())
         case Proving() as proving:
-            owed = owed_measurements(work, proving.tree, run.spec.story(work.story), run.policy())
+            owed = owed_measurements(work, proving.tree, run.spec.story(work.story), run.effective_config())
             return replace(work, stage=replace(proving, owed=owed, measured=(), red=()))
         case _:
             return work
@@ -167,7 +167,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     work, errand, cs = _turn_of(run, event.story, event)
     expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, run, event)
     expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
-    report, policy = event.report, run.policy()
+    report, policy = event.report, run.effective_config()
     run.capture_usage(phase_key(event.drain, event.story), report.usage)
     run.spend(event.ref, Spending.of_call(report.usage, report.cost_usd))
     run.find(*event.findings)
@@ -200,7 +200,7 @@ def limit_learned(run: Draft, event: LimitLearned) -> None:
     work, errand, cs = _turn_of(run, event.story, event)
     expect(isinstance(errand.stage, errands.Owed) and errand.drain is event.drain, run, event)
     expect(errand.ref == event.ref and event.until > event.at, run, event)
-    expect(errand.learned < run.policy().limits.calls_per_errand, run, event)
+    expect(errand.learned < run.effective_config().limits.calls_per_errand, run, event)
     known = run.cooling.get(str(event.ref))
     limit = Cooling(until=event.until, times=known.times if known else 0, reason=event.reason)
     run.cooling = run.cooling | {str(event.ref): limit}
@@ -238,7 +238,7 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             _fell_short(run, work, shortfall, event)
         case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
             tree = work.pin.tree
-            owed = owed_measurements(work, tree, run.spec.story(work.story), run.policy())
+            owed = owed_measurements(work, tree, run.spec.story(work.story), run.effective_config())
             proving = Proving(result=result, tree=tree, owed=owed)
             work = replace(work, stage=proving)
             run.put(work)
@@ -273,7 +273,7 @@ def proof_measured(run: Draft, event: CommandMeasured, purpose: Checking | Demon
 
 def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     """What the attempt came to; nothing is left to be measured."""
-    policy = run.policy()
+    policy = run.effective_config()
     judgement = judge(work, proving, inherited=run.inherited, require=policy.require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):
@@ -288,7 +288,7 @@ def _fell_short(
 ) -> None:
     """The next attempt, or the end of the story's attempts."""
     errand, cs = errands.work_failed(
-        work.errand, work.cs, shortfall, table=run.cooling, limits=run.policy().limits, now=event.at
+        work.errand, work.cs, shortfall, table=run.cooling, limits=run.effective_config().limits, now=event.at
     )
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):
@@ -299,7 +299,7 @@ def _fell_short(
 
 def _passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
     landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
-    chain = run.policy().chain_of(Drain.COMMIT)
+    chain = run.effective_config().chain_of(Drain.COMMIT)
     if not chain or proving.tree == work.tree:
         run.put(replace(work, stage=landing))
         return
@@ -320,7 +320,7 @@ def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tu
         note = "passed when its attempts ended: all is green, but the agent still said partial"
         _passing(run, work, work.green, note=note, event=event)
         return
-    commit = run.policy().limits.on_exhausted is OnExhausted.COMMIT and not work.secrets
+    commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT and not work.secrets
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
     run.put(replace(work, stage=leaving))
 

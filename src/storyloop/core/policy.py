@@ -61,7 +61,7 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()
-    account: str | None = None  # agents of one account share its limits; None: the agent is an account of its own
+    account: str | None = None  # agents of one account share its limits and its seats
     parallel: int | None = None  # calls of this account at one time, of all runs on this machine
 
     def shared_account(self) -> str | None:

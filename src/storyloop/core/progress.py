@@ -129,7 +129,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     calls: int = 0  # of all its errands
     usage: Usage | None = None
     snippet: str = ""
-    hint: str = ""  # what a human said when they asked for another try, or what the final proof says
+    hint: str = ""  # why it is taken up again: a human's words, or what the final proof found
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):

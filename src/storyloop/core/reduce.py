@@ -235,7 +235,7 @@ def _fold(run: Draft, event: Event) -> None:
 
 
 def _measured(run: Draft, event: CommandMeasured) -> None:
-    policy, opening = run.policy(), run.opening
+    policy, opening = run.effective_config(), run.opening
     if event.findings:
         run.find(*event.findings)
     match event.purpose:
@@ -328,10 +328,10 @@ def _resumed(run: Draft, event: RunResumed) -> None:
     expect(run.status is not RunStatus.FAILED or unfinished or failed_early, run, event)
     stands, died = run.status in (RunStatus.FAILED, RunStatus.PARKED), run.status is RunStatus.RUNNING
     if event.policy is not None:
-        if event.policy.checks != run.policy().checks:
+        if event.policy.checks != run.effective_config().checks:
             run.final = replace(run.final, tree="")
         run.config, run.set_up = event.policy, False
-    policy = run.policy()
+    policy = run.effective_config()
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     if stands:
         run.transition_to(MachineState.INITIALIZING if _is_opening(run) else MachineState.PICKING_STORY, event.at)
@@ -372,7 +372,7 @@ def _machine_state(run: Draft) -> MachineState:
 
 def _is_opening(run: Draft) -> bool:
     if not run.set_up:
-        opening, policy = run.opening, run.policy()
+        opening, policy = run.opening, run.effective_config()
         prepared = opening.worktree_opened and opening.setup_done >= len(policy.worktree.setup)
         run.set_up = prepared and len(opening.baseline) >= len(policy.checks)
     return not run.set_up

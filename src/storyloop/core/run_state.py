@@ -16,69 +16,12 @@ from storyloop.core.errors import IllegalTransition, ImpossibleState, Programmer
 from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, StoryChanges, merge_story
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import Progress, Work
+from storyloop.core.transitions import ENDED, ENDINGS, LEGAL, STATUS
 from storyloop.core.usage import Usage, add_known
 from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
 SNIPPET_CHARACTERS = 2_000
 SUMMARY_CHARACTERS = 500
-
-# --- which machine state may follow which -----------------------------------------------------------------
-
-_S = MachineState
-
-# The work of a run. Stories may be built in parallel, so the states of building follow each other freely;
-# picking may be too short to be seen. Every one of these may also wait, be parked, or fail.
-_WORK: dict[MachineState, set[MachineState]] = {
-    _S.LOADING_SPEC: {_S.GENERATING_SPEC, _S.INITIALIZING},
-    _S.GENERATING_SPEC: {_S.LOADING_SPEC, _S.INITIALIZING},
-    _S.INITIALIZING: {_S.PICKING_STORY, _S.RUNNING_AGENT},
-    _S.PICKING_STORY: {
-        _S.RUNNING_AGENT,
-        _S.PROVING,
-        _S.LANDING,
-        _S.COMMITTING,
-        _S.REVIEWING,
-        _S.COMPLETED,
-    },
-    _S.RUNNING_AGENT: {_S.PICKING_STORY, _S.PROVING, _S.LANDING, _S.COMMITTING},
-    _S.PROVING: {
-        _S.PICKING_STORY,
-        _S.RUNNING_AGENT,
-        _S.LANDING,
-        _S.COMMITTING,
-        _S.REVIEWING,
-        _S.CORRECTING,
-        _S.CREATING_PR,
-        _S.COMPLETED,
-    },
-    _S.LANDING: {_S.PICKING_STORY, _S.RUNNING_AGENT, _S.PROVING, _S.COMMITTING},
-    _S.COMMITTING: {
-        _S.PICKING_STORY,
-        _S.RUNNING_AGENT,
-        _S.PROVING,
-        _S.LANDING,
-        _S.REVIEWING,
-        _S.CORRECTING,
-        _S.CREATING_PR,
-        _S.COMPLETED,
-    },
-    _S.REVIEWING: {_S.PICKING_STORY, _S.CORRECTING, _S.PROVING},
-    _S.CORRECTING: {_S.REVIEWING, _S.PROVING, _S.COMMITTING},
-    _S.CREATING_PR: {_S.COMPLETED},
-}
-_PAUSES = {_S.WAITING, _S.PARKED}
-_LEGAL: dict[MachineState, set[MachineState]] = {
-    _S.IDLE: {_S.LOADING_SPEC, _S.INITIALIZING},
-    **{state: after | _PAUSES | {_S.FAILED} for state, after in _WORK.items()},
-    **{pause: set(_WORK) | _PAUSES | {_S.FAILED} for pause in _PAUSES},
-    _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING},  # a retry: of a blocked story, or of the set-up
-    _S.COMPLETED: set(),
-}
-_ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
-_ENDED = frozenset(_ENDINGS.values())
-# Entering any other state means that the run is running, or running again.
-_STATUS = {**_ENDINGS, _S.PARKED: RunStatus.PARKED}
-
 
 # --- small questions --------------------------------------------------------------------------------------
 
@@ -164,6 +107,7 @@ class RunSteps:
     if TYPE_CHECKING:
         run_id: str
         machine_state: MachineState
+        config: Policy | None
         iteration: int
         total_usage: Usage | None
         # A tuple or a list of records, a mapping of usages, knowledge or what it grows in:
@@ -171,16 +115,20 @@ class RunSteps:
         phase_usage: Any
         knowledge: Any
 
+    def effective_config(self) -> Policy:
+        """The policy the run was opened with, as amended since; the defaults when none was kept."""
+        return Policy() if self.config is None else self.config
+
     def transition_to(self, state: MachineState, now: datetime) -> Self:
         """Move to a state that the table allows; to stay is no move. Raises `IllegalTransition`."""
         if state is self.machine_state:
             return self
-        if state not in _LEGAL[self.machine_state]:
+        if state not in LEGAL[self.machine_state]:
             raise IllegalTransition(self.machine_state, state)
         return self._with(
             machine_state=state,
-            status=_STATUS.get(state, RunStatus.RUNNING),
-            finished_at=now if state in _ENDINGS else None,
+            status=STATUS.get(state, RunStatus.RUNNING),
+            finished_at=now if state in ENDINGS else None,
         )
 
     def start_iteration(self, story_id: str, now: datetime) -> Self:
@@ -318,8 +266,8 @@ class RunState(RunSteps, msgspec.Struct, frozen=True, kw_only=True):
             self._require_review_allowed()
         if self.started_at.tzinfo is not UTC or self.finished_at is not None:
             _require_utc(self, "started_at", "finished_at")
-        ending = _ENDINGS.get(self.machine_state)
-        ended = self.status if self.status in _ENDED else None
+        ending = ENDINGS.get(self.machine_state)
+        ended = self.status if self.status in ENDED else None
         if ending is not ended or (ended is None) != (self.finished_at is None):
             raise ImpossibleState(
                 self,
@@ -395,10 +343,6 @@ class RunState(RunSteps, msgspec.Struct, frozen=True, kw_only=True):
         if self.progress is None:
             raise ProgrammerError(f"Run {self.run_id} was not folded from a journal: it has no progress.")
         return self.progress
-
-    def effective_config(self) -> Policy:
-        """The policy the run was opened with, as amended since; the defaults when none was kept."""
-        return Policy() if self.config is None else self.config
 
     def current_iteration_duration(self, now: datetime) -> int:
         """Whole seconds of the last iteration, until its end or `now`; 0 before the first."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from storyloop.core.errors import ImpossibleState, require_counts
+from storyloop.core.errors import ImpossibleState, are_counts, require_counts
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "thinking_tokens")
 _counts_of = attrgetter(*_COUNTS)
@@ -27,8 +27,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Run for every call that is folded: one look at all counts, and the sentence only for who fails it.
-        a, b, c, d, e = _counts_of(self)
-        if not (type(a) is type(b) is type(c) is type(d) is type(e) is int and a | b | c | d | e >= 0):
+        if not are_counts(_counts_of(self)):
             require_counts(self, *_COUNTS)
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -61,7 +60,7 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_calls: int = 0
 
     def __post_init__(self) -> None:
-        if not (type(self.calls) is type(self.unpriced_calls) is int and self.calls | self.unpriced_calls >= 0):
+        if not are_counts((self.calls, self.unpriced_calls)):
             require_counts(self, "calls", "unpriced_calls")
         if self.unpriced_calls > self.calls:
             self._refuse("an unpriced call is a call")

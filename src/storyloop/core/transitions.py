@@ -1,0 +1,58 @@
+"""Transitions: which machine state of a run may follow which, and what status a state means."""
+
+from storyloop.core.words import MachineState, RunStatus
+
+_S = MachineState
+
+# The work of a run. Stories may be built in parallel, so the states of building follow each other freely;
+# picking may be too short to be seen. Every one of these may also wait, be parked, or fail.
+_WORK: dict[MachineState, set[MachineState]] = {
+    _S.LOADING_SPEC: {_S.GENERATING_SPEC, _S.INITIALIZING},
+    _S.GENERATING_SPEC: {_S.LOADING_SPEC, _S.INITIALIZING},
+    _S.INITIALIZING: {_S.PICKING_STORY, _S.RUNNING_AGENT},
+    _S.PICKING_STORY: {
+        _S.RUNNING_AGENT,
+        _S.PROVING,
+        _S.LANDING,
+        _S.COMMITTING,
+        _S.REVIEWING,
+        _S.COMPLETED,
+    },
+    _S.RUNNING_AGENT: {_S.PICKING_STORY, _S.PROVING, _S.LANDING, _S.COMMITTING},
+    _S.PROVING: {
+        _S.PICKING_STORY,
+        _S.RUNNING_AGENT,
+        _S.LANDING,
+        _S.COMMITTING,
+        _S.REVIEWING,
+        _S.CORRECTING,
+        _S.CREATING_PR,
+        _S.COMPLETED,
+    },
+    _S.LANDING: {_S.PICKING_STORY, _S.RUNNING_AGENT, _S.PROVING, _S.COMMITTING},
+    _S.COMMITTING: {
+        _S.PICKING_STORY,
+        _S.RUNNING_AGENT,
+        _S.PROVING,
+        _S.LANDING,
+        _S.REVIEWING,
+        _S.CORRECTING,
+        _S.CREATING_PR,
+        _S.COMPLETED,
+    },
+    _S.REVIEWING: {_S.PICKING_STORY, _S.CORRECTING, _S.PROVING},
+    _S.CORRECTING: {_S.REVIEWING, _S.PROVING, _S.COMMITTING},
+    _S.CREATING_PR: {_S.COMPLETED},
+}
+_PAUSES = {_S.WAITING, _S.PARKED}
+LEGAL: dict[MachineState, set[MachineState]] = {
+    _S.IDLE: {_S.LOADING_SPEC, _S.INITIALIZING},
+    **{state: after | _PAUSES | {_S.FAILED} for state, after in _WORK.items()},
+    **{pause: set(_WORK) | _PAUSES | {_S.FAILED} for pause in _PAUSES},
+    _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING},  # a retry: of a blocked story, or of the set-up
+    _S.COMPLETED: set(),
+}
+ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
+ENDED = frozenset(ENDINGS.values())
+# Entering any other state means that the run is running, or running again.
+STATUS = {**ENDINGS, _S.PARKED: RunStatus.PARKED}
