@@ -187,7 +187,7 @@ def _regression(run: Draft, story: str, red: list[Measurement]) -> str:
     """A hint, bounded: what is red with the end of its output, and both diffs."""
     shown = [m for m in red if m.tail][:_MOST_TOLD]
     parts = [
-        "Storyloop says this, no human does: the story had passed, but it is broken now. All stories were proven "
+        "The story had passed, but it is broken now. All stories were proven "
         "together, in a clean worktree of the branch's tip that was set up anew, and these are not green:",
         *(f"- {_shown(m.evidence)}" for m in red[:_MOST_NAMED]),
         *_diffs(run, story),
