@@ -356,7 +356,7 @@ def test_its_author_is_told_what_is_red_and_both_diffs() -> None:
     hint = run.did().work("US-001").hint
     tip = run.state.going.tip
     own = run.standing("US-001").commits[0]
-    assert "no human does" in hint
+    assert "The story had passed, but it is broken now" in hint
     assert "- criterion 1: `v1`: exit status 1\n" in hint
     assert f"Its own commit: `git diff {own}~1..{own}`\n" in hint
     assert f"What landed after it (US-002 as {tip}): `git diff {own}..{tip}`\n" in hint
