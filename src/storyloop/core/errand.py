@@ -38,7 +38,7 @@ from storyloop.core.chain import (
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Answered, Failed, Failure, Interrupted, Malformed, Outcome
 from storyloop.core.policy import AgentRef, Drain, Limits
-from storyloop.core.words import DevelopmentStatus, SameAgentRetryReason
+from storyloop.core.words import ArtifactType, DevelopmentStatus, SameAgentRetryReason
 
 
 class Mode(StrEnum):
@@ -140,20 +140,32 @@ def begin(
     return _at_first_ready(errand, cs.with_artifact(owed_artifact(drain)), table, now)
 
 
+def attempt_of(cs: ContinuationState) -> int:
+    """The number of the attempt that the errand is at: fixes have a track of their own, other drains try once."""
+    match cs.current_artifact:
+        case ArtifactType.FIX_RESULT:
+            return cs.fix_continuation_attempt
+        case ArtifactType.DEVELOPMENT_RESULT:
+            return cs.continuation_attempt
+        case _:
+            return 0
+
+
 def mode_owed(cs: ContinuationState) -> Mode:
     """How the next call is asked: the pending flags say it; without one, the attempt's number does."""
     if cs.xsd_retry_pending:
         return Mode.FORMAT_RETRY
     if cs.same_agent_retry_pending:
         return Mode.SAME_AGENT_RETRY
-    return Mode.CONTINUATION if cs.is_continuation() else Mode.FRESH
+    return Mode.CONTINUATION if attempt_of(cs) else Mode.FRESH
 
 
 def call_started(errand: Errand, cs: ContinuationState, now: datetime) -> Moved:
     """A process start counts from here on, whatever becomes of it."""
     mode = mode_owed(cs)
     calling = Calling(mode=mode, at=now, before=cs, session=errand.session if mode is not Mode.CONTINUATION else None)
-    begun = cs.clear_xsd_retry_pending().clear_session_reuse().clear_same_agent_retry_pending().clear_continue_pending()
+    begun = cs.clear_xsd_retry_pending().clear_session_reuse().clear_same_agent_retry_pending()
+    begun = begun.clear_continue_pending().clear_fix_continue_pending()
     return msgspec.structs.replace(errand, stage=calling, calls=errand.calls + 1), begun
 
 

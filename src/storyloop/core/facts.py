@@ -34,7 +34,7 @@ class Finding(msgspec.Struct, frozen=True):
 
     `what` is a short stable word (`agent-commit`, `switched-branch`, `git-file`, `worktree-gone`, `config-changed`,
     `worktree-registration`, `hooks-changed`, `nested-repository`, `nested-worktree`, `unfinished-operation`,
-    `stash-dropped`, `submodule-moved`, `left-out`, `check-changed-files`);
+    `stash-dropped`, `submodule-moved`, `left-out`, `check-changed-files`, `changed-files`);
     `detail` is a sentence for a person, naming where the other version is kept.
     """
 

@@ -24,7 +24,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
-from storyloop.core.policy import Drain, OnExhausted
+from storyloop.core.policy import WRITING_DRAINS, Drain, OnExhausted
 from storyloop.core.progress import (
     Building,
     Closing,
@@ -184,14 +184,9 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     chain = policy.chain_of(errand.drain)  # another one, if the run was resumed with it during the call
     errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
     usage = report.usage if work.usage is None else work.usage + report.usage if report.usage else work.usage
-    work = replace(
-        work,
-        pin=event.pin,
-        changed=event.changed,
-        secrets=event.secrets,
-        snippet=report.snippet[-SNIPPET_CHARACTERS:] or work.snippet,
-        usage=usage,
-    )
+    work = replace(work, snippet=report.snippet[-SNIPPET_CHARACTERS:] or work.snippet, usage=usage)
+    if event.drain in WRITING_DRAINS:
+        work = replace(work, pin=event.pin, changed=event.changed, secrets=event.secrets)
     _errand_moved(run, with_errand(run, work, errand, cs), event)
 
 

@@ -7,6 +7,7 @@ many. An empty tuple means that the run has ended, is parked, or was interrupted
 
 from typing import assert_never
 
+from storyloop.core.continuation import ContinuationState
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -22,7 +23,19 @@ from storyloop.core.effects import (
     Wait,
     WriteHandover,
 )
-from storyloop.core.errand import Calling, Delivered, Errand, GivenUp, Mode, Owed, Stranded, Waiting, Why, mode_owed
+from storyloop.core.errand import (
+    Calling,
+    Delivered,
+    Errand,
+    GivenUp,
+    Mode,
+    Owed,
+    Stranded,
+    Waiting,
+    Why,
+    attempt_of,
+    mode_owed,
+)
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
@@ -118,7 +131,7 @@ def _scrub(progress: Progress, proof: int) -> Effect:
 def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
     """What one story in hand is owed: never nothing."""
     progress, policy = state.going, state.effective_config()
-    prefix = f"{work.story}/{work.iteration}"
+    prefix = f"{work.label}/{work.iteration}"
     if work.cs.context_cleanup_pending:
         when = "end" if isinstance(work.stage, Closing) else "start"
         return (CleanHandover(key=f"{prefix}/clean/{when}", story=work.story),)
@@ -127,9 +140,9 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
             purpose = owed_probes(work, progress.spec.story(work.story))[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=work.tree),)
         case Building():
-            return _errand(state, work, work.errand, attempt=work.cs.continuation_attempt)
+            return _errand(state, work, work.errand, work.cs)
         case Describing(errand=errand):
-            return _errand(state, work, errand, attempt=0)
+            return _errand(state, work, errand, progress.continuation)
         case Proving() as proving:
             purpose = proving.owed[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=proving.tree),)
@@ -143,9 +156,8 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
             assert_never(work.stage)
 
 
-def _errand(state: RunState, work: Work, errand: Errand, *, attempt: int) -> tuple[Effect, ...]:
-    progress, policy = state.going, state.effective_config()
-    cs = work.cs if isinstance(work.stage, Building) else progress.continuation
+def _errand(state: RunState, work: Work, errand: Errand, cs: ContinuationState) -> tuple[Effect, ...]:
+    progress, policy, attempt = state.going, state.effective_config(), attempt_of(cs)
     match errand.stage:
         case Owed():
             if cs.context_write_pending:

@@ -22,6 +22,8 @@ class Drain(StrEnum):
     CONFLICT = "conflict"
 
 
+# These leave files behind; the others read and report.
+WRITING_DRAINS = frozenset({Drain.STORY, Drain.FIX, Drain.CONFLICT})
 # These run only when `[drains]` binds them: a default chain does not.
 OPTIONAL_DRAINS = frozenset({Drain.ANALYSIS, Drain.COMMIT, Drain.PR})
 

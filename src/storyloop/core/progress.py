@@ -110,8 +110,11 @@ class Closing(msgspec.Struct, frozen=True, tag="closing"):
 Stage = Preparing | Building | Proving | Describing | Landing | Leaving | Closing
 
 
+RUN = ""  # the `story` of work that belongs to no story but to the run itself: its plan, its review
+
+
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """One iteration over one story, in hand."""
+    """One iteration over one story, in hand; or, where the story is `RUN`, one pass over work of the run's own."""
 
     story: str
     iteration: int
@@ -130,6 +133,11 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     snippet: str = ""
     hint: str = ""  # why it is taken up again: a human's words, or what the final proof found
+
+    @property
+    def label(self) -> str:
+        """What keys and files name it by; no story is called `@run`."""
+        return self.story or "@run"
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ def session_id_of(worktree: str, *, main_checkout: str | None = None) -> str:
     return sha256(worktree.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
-def phase_key(drain: Drain, story_id: str | None) -> str:
+def phase_key(drain: Drain, story_id: str) -> str:
     """The key of `phase_usage` under which a call of this drain is counted."""
     match drain:
         case Drain.PLAN:
@@ -45,7 +45,7 @@ def phase_key(drain: Drain, story_id: str | None) -> str:
         case Drain.COMMIT | Drain.PR:
             return "PR & Commit"
         case Drain.STORY | Drain.ANALYSIS | Drain.CONFLICT:
-            if story_id is None:
+            if not story_id:
                 raise ProgrammerError(f"A call of the {drain} drain belongs to a story, but none was named.")
             return story_id
         case _:

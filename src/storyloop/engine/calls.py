@@ -8,8 +8,9 @@ from storyloop.core.effects import CallAgent
 from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned
-from storyloop.core.facts import Answered, CallReport, Failed, Failure
-from storyloop.core.progress import Work
+from storyloop.core.facts import Answered, CallReport, Failed, Failure, Finding, Pin
+from storyloop.core.policy import WRITING_DRAINS
+from storyloop.core.progress import Describing, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.engine.hands import Hands
@@ -58,11 +59,15 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
     finally:
         seat()
     _share(report, effect, state, hands)
-    label = f"calls/{work.story}-{work.iteration}-{effect.drain}-{effect.call}"
+    label = f"calls/{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=state.going.tip, label=label)
-    author = Author(message=f"{work.story}: files after call {effect.call} of {effect.ref}", at=started)
+    author = Author(message=f"{work.label}: files after call {effect.call} of {effect.ref}", at=started)
     pin = hands.repository.pin(hands.place, tree=settled.tree, label=label, author=author)
-    changed = hands.repository.changes(work.tree, settled.tree)
+    findings = settled.findings
+    if effect.drain in WRITING_DRAINS:
+        changed = hands.repository.changes(work.tree, settled.tree)
+    else:
+        changed, findings = (), (*findings, *_only_read(effect, work, settled.tree, pin, hands))
     yield CallEnded(
         key=f"{effect.key}/ended",
         at=hands.clock.now(),
@@ -73,9 +78,20 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         report=report,
         pin=pin,
         changed=tuple(change.path for change in changed[:_MOST_CHANGED]),
-        findings=settled.findings,
+        findings=findings,
         secrets=secrets_added(work.tree, settled.tree, hands) if changed else (),
     )
+
+
+def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands) -> tuple[Finding, ...]:
+    """Who was asked to read and report leaves no files: they are as they were before the call."""
+    before = work.stage.landing.tree if isinstance(work.stage, Describing) else work.tree
+    if tree == before:
+        return ()
+    hands.repository.undo_changes(hands.place, tree=before)
+    hands.repository.remove_creations(hands.place, tree=before)
+    detail = f"{effect.ref} changed files though it was only asked for a {effect.drain}; they are kept by {pin.ref}."
+    return (Finding("changed-files", detail),)
 
 
 # --- what the runs of this machine share ----------------------------------------------------------------
@@ -155,7 +171,7 @@ def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prom
     policy = state.effective_config()
     errand, cs = errand_of(work, state.going.continuation)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
-    name = f"{work.story}-{work.iteration}-{effect.drain}-{effect.call}"
+    name = f"{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     return CallOrder(
         run_id=state.run_id,
         key=effect.key,
@@ -164,7 +180,7 @@ def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prom
         ref=effect.ref,
         agent=policy.agents[effect.ref.agent],
         drain=effect.drain,
-        story=effect.story,
+        story=effect.story or None,
         attempt=effect.attempt,
         call=effect.call,
         mode=effect.mode,

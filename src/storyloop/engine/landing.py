@@ -124,7 +124,7 @@ def clean_handover(effect: CleanHandover, state: RunState, hands: Hands) -> Iter
 
 
 def _pinned_work(work: Work, leaving: Leaving, hands: Hands) -> Iterator[str]:
-    label = f"{leaving.state}/{work.story}-{work.iteration}"
+    label = f"{leaving.state}/{work.label}-{work.iteration}"
     if work.pin is not None and work.pin.tree != work.tree:
         yield _pin(work, work.pin.tree, label, leaving.at, hands)
     now = hands.repository.snapshot(hands.place)
@@ -134,7 +134,7 @@ def _pinned_work(work: Work, leaving: Leaving, hands: Hands) -> Iterator[str]:
 
 
 def _pin(work: Work, tree: str, label: str, at: datetime, hands: Hands) -> str:
-    author = Author(message=f"{work.story}: work that was not committed", at=at)
+    author = Author(message=f"{work.label}: work that was not committed", at=at)
     return hands.repository.pin(hands.place, tree=tree, label=label, author=author).ref
 
 

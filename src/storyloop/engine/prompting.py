@@ -1,6 +1,8 @@
 """Prompting: what the state knows that an agent is to be told. Its size is bounded whatever the run's length."""
 
-from storyloop.core.errand import mode_owed
+from msgspec.structs import replace
+
+from storyloop.core.errand import attempt_of, mode_owed
 from storyloop.core.knowledge import render
 from storyloop.core.progress import Describing, StoryState, Work
 from storyloop.core.run_state import RunState
@@ -25,23 +27,17 @@ def values_of(state: RunState, work: Work) -> PromptValues:
     """What the prompt of the call that is owed now may be made of."""
     progress, policy = state.going, state.effective_config()
     errand, cs = errand_of(work, state.going.continuation)
-    story = progress.spec.story(work.story)
-    attempt = cs.continuation_attempt
+    attempt = attempt_of(cs)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
     reason = cs.same_agent_retry_reason
     told = f"{_WHY_AGAIN[reason]}: {errand.last_failure}" if reason is not None else ""
     key = f"{errand.key}/{attempt}/{errand.calls + 1}"
-    passed = _passed(state, story)
-    return PromptValues(
+    values = PromptValues(
         drain=errand.drain,
         mode=mode_owed(cs),
         project=progress.spec.title,
-        story=story,
         artifact=artifact_path(progress.worktree, key),
         checks={name: check.run for name, check in policy.checks.items()},
-        passed=tuple(progress.spec.story(name) for name in passed),
-        summaries={name: summary for name, summary in passed.items() if summary},
-        knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
         attempt=attempt,
         attempts=max(1, policy.limits.continuations),
         handover=_handover(work),
@@ -52,6 +48,20 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         errors=cs.last_xsd_error or "",
         invalid_text=errand.invalid_text,
         diff_stat="\n".join(work.changed[:_MOST_DIFF]),
+    )
+    return _of_story(values, state, work.story) if work.story else values
+
+
+def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:
+    """With the story, what was done before it, and what is known of the files that it is about."""
+    spec = state.going.spec
+    story, passed = spec.story(name), _passed(state, spec.story(name))
+    return replace(
+        values,
+        story=story,
+        passed=tuple(spec.story(other) for other in passed),
+        summaries={other: summary for other, summary in passed.items() if summary},
+        knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
     )
 
 
