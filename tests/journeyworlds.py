@@ -25,7 +25,7 @@ from storyloop.agents.memory import MemoryAgents
 from storyloop.agents.script import parse_script
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
-from storyloop.contracts.prompts import TemplatePrompts
+from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measured
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
@@ -287,7 +287,7 @@ class MemoryWorld:
         self.knives.append(knife)
         lock = _Held()
 
-        def hands(place: Place, identity: str, checkout: str) -> Hands:  # noqa: ARG001
+        def hands(place: Place, state: RunState) -> Hands:  # noqa: ARG001
             return Hands(
                 clock=Sharp(self.clock, knife, "world"),
                 repository=Sharp(self.repository, knife, "world"),
@@ -309,6 +309,7 @@ class MemoryWorld:
                 journal=Sharp(self.journal, knife, "journal"),
                 survey=lambda cwd: _MemoryCheckout(cwd, self.repository),
                 hands=hands,
+                templates=read_overrides,
                 lock=lambda _: lock,
                 holder=lambda _: None,
                 absent_program=lambda _: None,

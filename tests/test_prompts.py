@@ -1,9 +1,12 @@
 """Prompts: an agent is told all it needs, within bounds, and nothing that is told can speak with our voice."""
 
 import io
+import os
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from storyloop.contracts.codec import decode, find_artifact
-from storyloop.contracts.prompts import TemplatePrompts, fenced, load_templates
+from storyloop.contracts.prompts import TemplatePrompts, fenced, load_templates, read_overrides
 from storyloop.core.artifacts import Issue, Severity
 from storyloop.core.errand import Mode
 from storyloop.core.errors import UserError
@@ -530,7 +533,7 @@ UNUSABLE = {
         {"reviews": "a"},
         "storyloop-prompts/reviews.j2 takes the place of nothing. Perhaps you mean review.j2.",
     ),
-    "too long": ({"story": "x" * 50_001}, "storyloop-prompts/story.j2 has 50,001 characters. Keep it below 50,000"),
+    "too long": ({"story": "x" * 50_001}, "storyloop-prompts/story.j2 has more than 50,000 characters."),
     "no place for the result": (
         {"fix": "Mend it."},
         "Nothing says where the result belongs in the prompt of fix (fresh)",
@@ -586,3 +589,33 @@ def test_making_text_readable_takes_no_time() -> None:
     started = time.process_time()
     readable("\x1b]" * 100_000 + "\x1b[" * 100_000 + "\r" * 100_000)
     assert time.process_time() - started < 1
+
+
+def test_templates_are_read_from_the_checkout_by_their_names(tmp_path: Path) -> None:
+    """Nothing else in the folder counts; without a folder there are none."""
+    assert read_overrides(tmp_path) == {}
+    folder = tmp_path / "storyloop-prompts"
+    folder.mkdir()
+    (folder / "_rules.j2").write_text("Be kind.\n")
+    (folder / "notes.md").write_text("{% if")
+    assert read_overrides(tmp_path) == {"_rules": "Be kind.\n"}
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.write_bytes(b"\xff"), "storyloop-prompts/story.j2 cannot be read: "),
+        (lambda path: path.write_text("x" * 50_001), "has more than 50,000 characters."),
+        (lambda path: path.write_text("Do it."), "Nothing says where the result belongs"),
+        (os.mkfifo, "storyloop-prompts/story.j2 is not a file."),
+        (lambda path: path.symlink_to("nowhere"), "storyloop-prompts/story.j2 is not a file."),
+    ],
+    ids=["no UTF-8", "too long", "no place for the result", "a pipe", "a link to nothing"],
+)
+def test_a_file_that_can_be_no_template_is_refused(make: Callable[[Path], object], told: str, tmp_path: Path) -> None:
+    """With a sentence, and without waiting for it."""
+    folder = tmp_path / "storyloop-prompts"
+    folder.mkdir()
+    make(folder / "story.j2")
+    with pytest.raises(UserError, match=re.escape(told)):
+        read_overrides(tmp_path)

@@ -55,7 +55,8 @@ class Tools:
     clock: Clock
     journal: Journal
     survey: Callable[[Path], Checkout]
-    hands: Callable[[Place, str, str], Hands]  # the run's place, its repository's identity, the user's checkout
+    hands: Callable[[Place, RunState], Hands]
+    templates: Callable[[Path], dict[str, str]]  # the prompts that the user's checkout has, checked
     lock: Callable[[Path], Lock]
     holder: Callable[[Path], int | None]
     absent_program: Callable[[AgentSpec], str | None]  # what an agent starts, when it is not on this machine
@@ -122,9 +123,12 @@ class Service(Archive):
         """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
         spec, is_markdown = read_spec(spec_file)
         checkout = self._tools.survey(cwd)
-        loaded = load(root=Path(checkout.root), environ=self._tools.environ, flags=flags)
+        root = Path(checkout.root)
+        loaded = load(root=root, environ=self._tools.environ, flags=flags)
+        prompts = self._tools.templates(root)
+        loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, prompts=prompts))
         missing = self._require_agents(loaded.policy)
-        self._require_checks(loaded.policy, Path(checkout.root))
+        self._require_checks(loaded.policy, root)
         _require_proofs(spec, loaded.policy)
         self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
         worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
@@ -142,7 +146,7 @@ class Service(Archive):
             worktree=worktree,
             reuse_branch=reuse_branch,
             bounds=bounds(spec, loaded.policy),
-            notes=(*loaded.warnings, *checkout.warnings, *missing),
+            notes=(*loaded.warnings, *checkout.warnings, *missing, *_of_the_users(prompts)),
         )
 
     def _require_agents(self, policy: Policy) -> tuple[str, ...]:
@@ -256,8 +260,11 @@ class Service(Archive):
 
     # --- going on -------------------------------------------------------------------------------------
 
-    def resume(self, run_id: str, *, flags: Flags = NO_FLAGS) -> "Drive | RunState":
-        """Take the run up again; the state alone comes back when there is nothing to go on with."""
+    def resume(self, run_id: str, *, flags: Flags = NO_FLAGS, prompts: bool = False) -> "Drive | RunState":
+        """Take the run up again; the state alone comes back when there is nothing to go on with.
+
+        With `prompts` the templates are read from the checkout again.
+        """
         tools = self._tools
         lock = self._locked(run_id)
         try:
@@ -267,12 +274,14 @@ class Service(Archive):
                 lock.release()
                 return state
             place = self._place(state)
-            hands = tools.hands(place, state.going.repository, state.going.checkout)
+            hands = tools.hands(place, state)
             if state.going.opening.worktree_opened:
                 hands.checks.end_left(place.run_dir)
                 hands.repository.require_worktree(place)
             policy = state.effective_config()
             new = amended(policy, flags) if flags != NO_FLAGS else policy
+            if prompts:
+                new = msgspec.structs.replace(new, prompts=tools.templates(Path(state.going.checkout)))
             resumed = RunResumed(
                 key=f"resumed/{state.going.resumes + 1}",
                 at=tools.clock.now(),
@@ -347,7 +356,7 @@ class Drive(AbstractContextManager["Drive"]):
     def run(self, watch: Watcher, *, seen: Callable[[str], None] = lambda _: None) -> RunState:
         """Until the run has ended, is parked or was interrupted."""
         tools = self._tools
-        hands = tools.hands(self._place, self._state.going.repository, self._state.going.checkout)
+        hands = tools.hands(self._place, self._state)
         watch(self._opened, self._state)
         hands = replace(hands, seen=seen)
         engine = Engine(tools.journal, hands, state=self._state, seq=self._seq, watch=watch)
@@ -358,6 +367,10 @@ class Drive(AbstractContextManager["Drive"]):
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+
+def _of_the_users(prompts: dict[str, str]) -> tuple[str, ...]:
+    return (f"prompt templates of yours are used: {', '.join(prompts)}",) if prompts else ()
 
 
 def read_spec(path: Path) -> tuple[Spec, bool]:

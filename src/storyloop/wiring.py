@@ -14,6 +14,7 @@ from storyloop.world.locks import RunLock, holder
 
 if TYPE_CHECKING:
     from storyloop.engine.hands import Hands
+    from storyloop.core.run_state import RunState
     from storyloop.ports import Place
     from storyloop.service import Service
 
@@ -31,7 +32,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.agents.installed import absent_program
     from storyloop.agents.processes import ProcessAgents
     from storyloop.agents.profiles import PROFILES
-    from storyloop.contracts.prompts import TemplatePrompts
+    from storyloop.contracts.prompts import TemplatePrompts, read_overrides
     from storyloop.engine.hands import Hands
     from storyloop.service import Service, Tools
     from storyloop.views.report import report
@@ -52,14 +53,15 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     secrets = Redactor(environ)
     agent_homes = [path for profile in PROFILES.values() for path in profile.homes(environ)]
 
-    def hands(place: "Place", identity: str, checkout: str) -> "Hands":
+    def hands(place: "Place", state: "RunState") -> "Hands":
+        identity, checkout = state.going.repository, state.going.checkout
         fencing = Fencing(environ, state=home, git_dir=identity, agent_homes=agent_homes)
         return Hands(
             clock=clock,
             repository=GitRepository(identity=identity, checkout=checkout, environ=environ),
             agents=ProcessAgents(environ, fencing=fencing),
             checks=SupervisedChecks(environ, fencing=fencing),
-            prompts=TemplatePrompts(),
+            prompts=TemplatePrompts(state.effective_config().prompts),
             papers=WorktreePapers(),
             accounts=FileAccounts(home),
             secrets=secrets,
@@ -75,6 +77,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             journal=SqliteJournal(database_file(environ)),
             survey=lambda cwd: GitCheckout(cwd, environ),
             hands=hands,
+            templates=read_overrides,
             lock=RunLock,
             holder=holder,
             absent_program=lambda agent: absent_program(agent, environ),

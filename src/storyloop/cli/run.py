@@ -71,8 +71,9 @@ def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: boo
 @click.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @_with(_limits)
+@click.option("--prompts", is_flag=True, help="Read the prompt templates of your checkout again.")
 @_with(_output)
-def resume(run_id: str | None, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
+def resume(run_id: str | None, prompts: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
     """Go on with a run exactly where it stopped: after Ctrl-C, a crash, a limit, or a spent budget.
 
     RUN is any unambiguous beginning of an id; left out, it is this repository's only unfinished run. What --max-*
@@ -81,7 +82,7 @@ def resume(run_id: str | None, quiet: bool, verbose: bool, as_json: bool, **said
     service = make_service()
     row = service.find(run_id, identity_of(here()))
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
-    drive = service.resume(row.run_id, flags=Flags(**said))
+    drive = service.resume(row.run_id, flags=Flags(**said), prompts=prompts)
     if isinstance(drive, RunState):
         face.end(drive, service.report_file(row.run_id))
         return exit_code(drive)

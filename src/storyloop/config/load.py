@@ -94,7 +94,7 @@ def amended(policy: Policy, flags: Flags) -> Policy:
     say_flags(flags, said)
     new = _assembled(said, agents={}, no_wait=flags.no_wait or policy.no_wait)
     agents = {**built_in({"chains.default": new.chain}), **policy.agents} if flags.agents else policy.agents
-    new = msgspec.structs.replace(new, agents=agents, checks=policy.checks)
+    new = msgspec.structs.replace(new, agents=agents, checks=policy.checks, prompts=policy.prompts)
     if flags.agents:
         check_chains(new, Described(agents=new.agents, broken=frozenset()), said)
     if said.problems:

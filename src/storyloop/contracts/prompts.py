@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # a run that asks no agent never pays for jinja2
     from jinja2.sandbox import SandboxedEnvironment
 
 OVERRIDES = "storyloop-prompts"  # the directory of the user's checkout: <name>.j2 takes the place of our <name>
+_MEND = "Mend it there, or delete the file to have ours again; a run that began with it: `storyloop resume --prompts`."
 _MAX_TEMPLATE = 50_000  # characters
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,6 +42,21 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def load_templates() -> dict[str, str]:
     """The source of every template, by name: the one place they come from."""
     return {path.stem: path.read_text(encoding="utf-8") for path in _TEMPLATES.glob("*.j2")}
+
+
+def read_overrides(checkout: Path) -> dict[str, str]:
+    """The user's own templates, by name, checked. Raises `UserError` where one cannot be used."""
+    sources: dict[str, str] = {}
+    for path in sorted(Path(checkout, OVERRIDES).glob("*.j2")):
+        if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            raise UserError(f"{_file(path.stem)} is not a file.", "Put a file there, or nothing.")
+        try:
+            with path.open(encoding="utf-8") as file:
+                sources[path.stem] = file.read(_MAX_TEMPLATE + 1)
+        except (OSError, UnicodeError) as error:
+            raise UserError(f"{_file(path.stem)} cannot be read: {error}.", "It must be a text in UTF-8.") from error
+    TemplatePrompts(sources).check()
+    return sources
 
 
 class TemplatePrompts:
@@ -75,8 +91,8 @@ class TemplatePrompts:
                 near = get_close_matches(name, known, n=1) or ["story"]
                 raise UserError(f"{_file(name)} takes the place of nothing.", f"Perhaps you mean {near[0]}.j2.")
             if len(source) > _MAX_TEMPLATE:
-                cure = f"Keep it below {_MAX_TEMPLATE:,}: it is sent with every call."
-                raise UserError(f"{_file(name)} has {len(source):,} characters.", cure)
+                cure = "Shorten it: it is sent with every call."
+                raise UserError(f"{_file(name)} has more than {_MAX_TEMPLATE:,} characters.", cure)
         for values in _samples() if self._overrides else ():
             if values.handover:
                 self.handover(values)
@@ -110,8 +126,7 @@ class TemplatePrompts:
             at = self._place(error)
             if at is None:
                 raise  # it is ours that failed
-            cure = "Mend it there, or delete the file to have ours again."
-            raise UserError(f"{_file(at[0])} cannot be used: line {at[1]}, {_fault(error)}.", cure) from error
+            raise UserError(f"{_file(at[0])} cannot be used: line {at[1]}, {_fault(error)}.", _MEND) from error
 
     def _place(self, error: Exception) -> tuple[str, int] | None:
         """The override that failed, and the line in it."""

@@ -177,6 +177,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     review: ReviewPolicy = ReviewPolicy()
     pull_request: PullRequestPolicy = PullRequestPolicy()
     sandbox: SandboxPolicy = SandboxPolicy()
+    prompts: dict[str, str] = {}  # templates of the user's own, by the name of ours that each takes the place of
     no_wait: bool = False
 
     def chain_of(self, drain: Drain) -> tuple[AgentRef, ...]:
