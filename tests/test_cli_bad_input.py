@@ -87,6 +87,11 @@ def state_is_a_file(user: User) -> None:
     user.state.write_text("not a directory")
 
 
+def template_without_a_result(user: User) -> None:
+    (user.repo / "storyloop-prompts").mkdir()
+    (user.repo / "storyloop-prompts" / "story.j2").write_text("Do it.")
+
+
 RUN = ("run", "../spec.md")
 CASES = {
     "no commits": Case(
@@ -123,6 +128,9 @@ CASES = {
         mistake=settings('[limits]\ncontinuations = "many"\n'),
     ),
     "configuration is no TOML": Case(RUN, ["storyloop.toml", "line"], mistake=settings("[limits\n")),
+    "prompt template that cannot be used": Case(
+        RUN, ["where the result belongs", 'include "_answer"'], mistake=template_without_a_result
+    ),
     "branch exists": Case(
         RUN,
         ["Branch feature/x exists already.", "--reuse-branch"],

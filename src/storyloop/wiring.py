@@ -13,8 +13,8 @@ from storyloop.journal.sqlite import SqliteJournal
 from storyloop.world.locks import RunLock, holder
 
 if TYPE_CHECKING:
-    from storyloop.engine.hands import Hands
     from storyloop.core.run_state import RunState
+    from storyloop.engine.hands import Hands
     from storyloop.ports import Place
     from storyloop.service import Service
 

@@ -71,8 +71,11 @@ class ProcessAgents:
             for name, text in papers.items():
                 place_private(order.worktree, name, text)
             call_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if start.stdin is not None:
-                (call_dir / "prompt").write_bytes(start.stdin)
+            asked = order.prompt.encode("utf-8", "replace")
+            (call_dir / "prompt").write_bytes(asked)
+            stdin = None if start.stdin is None else call_dir / ("prompt" if start.stdin == asked else "stdin")
+            if start.stdin is not None and start.stdin != asked:
+                (call_dir / "stdin").write_bytes(start.stdin)
             metering.carry(order)
             supervised = process.launch(
                 Order(
@@ -85,7 +88,7 @@ class ProcessAgents:
                         extra={**(environment(fence) if fence else {}), **start.env, **order.agent.env, **contract},
                         pass_env=(*start.pass_env, *order.agent.pass_env),
                     ),
-                    stdin=None if start.stdin is None else call_dir / "prompt",
+                    stdin=stdin,
                     worktree=Path(order.worktree),
                     idle_timeout=order.idle_timeout,
                     deadline=order.call_timeout,

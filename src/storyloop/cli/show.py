@@ -1,15 +1,21 @@
-"""`show`: one run in full: its stories, a single story, its events, its evidence, its cost."""
+"""`show`: one run in full: its stories, a single story, its events, evidence, cost, knowledge, prompts."""
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from storyloop.cli.here import here, identity_of
 from storyloop.cli.json_text import json_line
 from storyloop.cli.stories import require_story
+from storyloop.core.errand import Owed, Waiting
+from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
+from storyloop.core.steps import errand_of
 from storyloop.core.words import RunStatus
 from storyloop.views.history import history
+from storyloop.views.learnt import knowledge_json, knowledge_lines
 from storyloop.views.report import cost_lines, evidence_lines, story_lines, summary
 from storyloop.views.rows import show_json
 from storyloop.wiring import make_archive
@@ -22,8 +28,19 @@ from storyloop.world.text import readable
 @click.option("--events", is_flag=True, help="Every fact, oldest first.")
 @click.option("--evidence", is_flag=True, help="What proves each criterion, on which tree, and whether it still holds.")
 @click.option("--cost", is_flag=True, help="Calls, tokens and money, by phase and by agent.")
+@click.option("--knowledge", is_flag=True, help="What the stories taught about the project.")
+@click.option("--prompt", is_flag=True, help="What an agent is asked next, or was asked last.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON (with --events: JSON lines).")
-def show(run_id: str | None, story: str | None, events: bool, evidence: bool, cost: bool, as_json: bool) -> int:
+def show(
+    run_id: str | None,
+    story: str | None,
+    events: bool,
+    evidence: bool,
+    cost: bool,
+    knowledge: bool,
+    prompt: bool,
+    as_json: bool,
+) -> int:
     """Show what happened in a run, what is proven by what, and what it cost."""
     archive = make_archive()
     row = archive.find(run_id, identity_of(here()))
@@ -37,25 +54,45 @@ def show(run_id: str | None, story: str | None, events: bool, evidence: bool, co
             click.echo(readable(f"{event.at:%Y-%m-%d %H:%M:%S}  {line}"))
         return 0
     state = archive.state(row.run_id)
-    if as_json:
-        click.echo(json_line(show_json(state, report=archive.report_file(row.run_id))))
+    if story is not None:
+        require_story(state, story)
+    if prompt:
+        click.echo(readable(_prompt(state, story, archive.run_dir(row.run_id))), nl=False)
         return 0
-    click.echo(readable(_shown(state, story, archive.report_file(row.run_id), evidence=evidence, cost=cost)))
+    if as_json:
+        told = (
+            knowledge_json(state.knowledge) if knowledge else show_json(state, report=archive.report_file(row.run_id))
+        )
+        click.echo(json_line(told))
+        return 0
+    parts: list[list[str]] = []
+    if story is not None:
+        parts.append(story_lines(state, story))
+    if evidence:
+        parts.append(evidence_lines(state, story))
+    if cost:
+        parts.append(cost_lines(state))
+    if knowledge:
+        parts.append(knowledge_lines(state.knowledge))
+    if not parts:
+        parts.append([f"run {state.run_id}", summary(state, datetime.now(UTC), archive.report_file(row.run_id))])
+    click.echo(readable("\n\n".join("\n".join(lines) for lines in parts)))
     if state.status is RunStatus.RUNNING and archive.holder(row.run_id) is None:
         click.echo(f"No process has it any more. Go on with: storyloop resume {row.run_id[:8]}")
     return 0
 
 
-def _shown(state: RunState, story: str | None, report: str | None, *, evidence: bool, cost: bool) -> str:
-    if story is not None:
-        require_story(state, story)
-    parts: list[str] = []
-    if story is not None:
-        parts.append("\n".join(story_lines(state, story)))
-    if evidence:
-        parts.append("\n".join(evidence_lines(state, story)))
-    if cost:
-        parts.append("\n".join(cost_lines(state)))
-    if not parts:
-        parts.append(f"run {state.run_id}\n{summary(state, datetime.now(UTC), report)}")
-    return "\n\n".join(parts)
+def _prompt(state: RunState, story: str | None, run_dir: Path) -> str:
+    for work in state.going.work.values():
+        errand, _ = errand_of(work, state.going.continuation)
+        if story in (None, work.story) and isinstance(errand.stage, Owed | Waiting):
+            from storyloop.contracts.prompts import TemplatePrompts
+            from storyloop.engine.prompting import values_of
+
+            return TemplatePrompts(state.effective_config().prompts).render(values_of(state, work))
+    call = re.compile(rf"{re.escape(story) if story else '.*'}-\d+-[a-z]+-\d+")
+    asked = [path for path in run_dir.glob("calls/*/prompt") if call.fullmatch(path.parent.name)]
+    if not asked:
+        about = f" about {story}" if story else ""
+        raise UserError(f"No agent was asked{about} in run {state.run_id} yet.", "`storyloop show` tells where it is.")
+    return max(asked, key=lambda path: path.stat().st_mtime_ns).read_text(encoding="utf-8")
