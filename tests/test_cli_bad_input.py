@@ -104,7 +104,7 @@ CASES = {
     "spec with mistakes": Case(
         RUN, ["US-009", "US-002 has no acceptance criteria (spec.md:7)", "Add at least one"], mistake=spec(TWO_MISTAKES)
     ),
-    "spec without stories": Case(RUN, ["no user stories", "## User Stories"], mistake=spec("An idea.\n")),
+    "spec without a word": Case(RUN, ["no title", "Give it one"], mistake=spec("## Branch\nfeature/x\n")),
     "spec mistaken, checked": Case(
         ("spec", "check", "../spec.md"), ["US-009", "Add at least one"], mistake=spec(TWO_MISTAKES)
     ),

@@ -113,7 +113,7 @@ def test_every_placeholder_of_an_entry_is_one_that_is_filled_in(name: str) -> No
     """No misspelt one reaches a command line."""
     profile = PROFILES[name]
     words = [
-        *profile.argv, *profile.begin, *profile.resume, *profile.model, *profile.directory,
+        *profile.argv, *profile.interactive, *profile.begin, *profile.resume, *profile.model, *profile.directory,
         *profile.fenced.argv, *profile.alone.argv, *profile.env.values(),
     ]  # fmt: skip
     named = {found for word in words for found in re.findall(r"\{(\w+)\}", word)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from storyloop.core.branch import branch_fault, default_branch
 from storyloop.core.errors import UserError
-from storyloop.core.spec import Criterion, FreeForm, Problem, Spec, SpecErrors, Story, ready
+from storyloop.core.spec import Criterion, Problem, Spec, SpecErrors, Story, ready
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, parse_spec
 from storyloop.core.spec_text import dump_markdown
 
@@ -91,30 +91,52 @@ def test_an_editors_habits_change_nothing(encoded: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "form"),
+    ("name", "text", "is_free_form"),
     [
-        ("spec.json", '{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}', Spec),
-        ("SPEC.JSON", '{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}', Spec),
-        ("spec", ' \n{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}', Spec),
+        ("spec.json", '{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}', False),
+        ("SPEC.JSON", '{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}', False),
+        ("spec", ' \n{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}', False),
         (
             "spec.md",
             '{"title": "T", "userStories": [{"id": "A", "title": "a", "acceptanceCriteria": ["c"]}]}',
-            FreeForm,
+            True,
         ),
-        ("spec", STORY, Spec),
-        ("spec.txt", STORY, Spec),
-        ("idea.md", "# An idea\n## User Stories\n- As a user I want it.\n### Epic: all of it\n", FreeForm),
-        ("idea.md", "Just build it.\n\n# A\n# B\n**Acceptance Criteria:**\n- [ ] none of a story", FreeForm),
+        ("spec", STORY, False),
+        ("spec.txt", STORY, False),
+        ("idea.md", "# An idea\n## User Stories\n- As a user I want it.\n### Epic: all of it\n", True),
+        ("idea.md", "Just build it.\n\n# A\n# B\n**Acceptance Criteria:**\n- [ ] none of a story", True),
     ],
 )
-def test_the_name_tells_the_form_and_else_the_first_character(name: str, text: str, form: type) -> None:
+def test_the_name_tells_the_form_and_else_the_first_character(name: str, text: str, is_free_form: bool) -> None:
     """JSON by its suffix or its brace; Markdown without a story is free-form, whatever else stands in it."""
-    assert type(parse_spec(text.encode(), name=name)) is form
+    assert parse_spec(text.encode(), name=name).is_free_form is is_free_form
 
 
 def test_a_free_form_text_is_handed_on_as_it_is() -> None:
     """The plan drain gets every character but the byte order mark and the carriage returns."""
-    assert parse_spec(b"\xef\xbb\xbfBuild it. \r\n", name="idea.md") == FreeForm("Build it. \n")
+    assert parse_spec(b"\xef\xbb\xbfBuild it. \r\n", name="idea.md").description == "Build it. \n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("# Search\n## Project\nfinder\n## Branch\nfeature/fast\nSoon.", ("Search", "finder", "feature/fast")),
+        ("# Fast search\nIt is slow.", ("Fast search", "Fast search", "storyloop/fast-search")),
+        ("- **Make** it fast\n- and small", ("**Make** it fast", "**Make** it fast", "storyloop/make-it-fast")),
+        ("Word " * 20, ("Word " * 11 + "Word", "Word " * 11 + "Word", "storyloop/" + "word-" * 9 + "word")),
+        ("語" * 70, ("語" * 60, "語" * 60, "storyloop/" + "語" * 50)),
+    ],
+)
+def test_a_free_form_text_is_called_as_it_calls_itself(text: str, named: tuple[str, str, str]) -> None:
+    """Title, project and branch by its headings, else by its first line in short."""
+    spec = parse_spec(text.encode(), name="idea.md")
+    assert (spec.title, spec.project, spec.branch_name) == named
+
+
+def test_a_free_form_text_that_says_nothing_is_no_spec() -> None:
+    """Headings of ours alone."""
+    with pytest.raises(SpecErrors, match="no title"):
+        parse_spec(b"## Branch\nfeature/x\n", name="idea.md")
 
 
 @pytest.mark.parametrize(

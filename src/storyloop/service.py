@@ -23,7 +23,7 @@ from storyloop.core.policy import AgentSpec, Drain, Policy, Require
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
-from storyloop.core.spec import FreeForm, Spec
+from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
@@ -122,6 +122,11 @@ class Service(Archive):
     def prepare(self, spec_file: Path, cwd: Path, *, flags: Flags = NO_FLAGS, reuse_branch: bool = False) -> Prepared:
         """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
         spec, is_markdown = read_spec(spec_file)
+        if spec.is_free_form:
+            raise UserError(
+                f"{spec_file} has no user stories, and turning free text into stories is not built yet.",
+                "Write them under `## User Stories` as `### US-001: Title`, or talk them with `storyloop spec new`.",
+            )
         checkout = self._tools.survey(cwd)
         root = Path(checkout.root)
         loaded = load(root=root, environ=self._tools.environ, flags=flags)
@@ -385,11 +390,6 @@ def read_spec(path: Path) -> tuple[Spec, bool]:
         )
     text = path.read_bytes()
     spec = parse_spec(text, name=path.name)
-    if isinstance(spec, FreeForm):
-        raise UserError(
-            f"{path} has no user stories, and turning free text into stories is not built yet.",
-            "Write them under `## User Stories` as `### US-001: Title`; see docs/spec.md.",
-        )
     return spec, not is_json(text.decode("utf-8-sig"), name=path.name)
 
 

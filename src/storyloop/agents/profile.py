@@ -74,6 +74,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     version: tuple[str, ...] = ("--version",)
     dialect: str
     argv: tuple[str, ...]  # behind the program, with splices
+    interactive: tuple[str, ...] = ()  # the same for a session on the user's terminal that begins with {prompt}
     prompt: Prompt = Prompt.STDIN
     named: Named = Named.BY_ITSELF
     begin: tuple[str, ...] = ()

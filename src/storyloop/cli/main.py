@@ -34,7 +34,7 @@ _VERBS = {
 _SHORT = {
     "demo": "Watch a complete run on a throw-away repository.",
     "init": "Find this project's checks, write storyloop.toml.",
-    "spec": "Check a spec file, or export the one of a run.",
+    "spec": "Check a spec file, export a run's, or talk a new one.",
     "run": "Take a spec's stories through an agent and prove them.",
     "resume": "Go on with a run exactly where it stopped.",
     "stop": "Stop a run that another process drives.",

@@ -1,10 +1,11 @@
-"""`spec`: look at a spec file before it runs, and get one back out of a run."""
+"""`spec`: look at a spec file before it runs, get one back out of a run, or talk a new one with an agent."""
 
 from pathlib import Path
 
 import click
 
 from storyloop.cli.here import here, identity_of
+from storyloop.cli.spec_new import new
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import dump_spec
 from storyloop.core.spec_text import dump_markdown
@@ -17,7 +18,10 @@ from storyloop.world.text import readable
 
 @click.group()
 def spec() -> None:
-    """Check a spec file, or export the one of a run."""
+    """Check a spec file, export the one of a run, or talk a new one with an agent."""
+
+
+spec.add_command(new)
 
 
 @spec.command()
@@ -45,6 +49,11 @@ def export(run_id: str | None, form: str) -> int:
 def _checked(found: Spec) -> list[str]:
     criteria = [criterion for story in found.user_stories for criterion in story.acceptance_criteria]
     proven = sum(criterion.verify is not None for criterion in criteria)
+    if found.is_free_form:
+        return [
+            f"{found.title}: free-form, on branch {found.branch_name}",
+            "It has no stories yet: write them as `### US-001: Title`, or talk them with `storyloop spec new FILE`.",
+        ]
     return [
         f"{found.title}: {count(len(found.user_stories), 'story')} on branch {found.branch_name}",
         f"{count(len(criteria), 'criterion')}, {proven} with a command that proves it",

@@ -80,6 +80,10 @@ class TemplatePrompts:
         """The text of `.storyloop/handover.md`."""
         return self._rendered("handover", values)
 
+    def interview(self, file: Path, checks: Mapping[str, str]) -> str:
+        """What opens the session in which a user talks a spec with an agent; the checks' lines by their names."""
+        return self._filled("spec-new", {"file": file, "is_there": file.exists(), "checks": checks})
+
     def check(self) -> None:
         """Raise `UserError` where an override is unknown, fails, or leaves out where the result belongs.
 
@@ -102,8 +106,6 @@ class TemplatePrompts:
                 raise UserError(f"Nothing says where the result belongs in {where}.", cure)
 
     def _rendered(self, template: str, values: PromptValues) -> str:
-        from jinja2 import TemplateError
-
         stories = (values.story,) if values.story else values.stories
         verified = (criterion.verify for story in stories for criterion in story.acceptance_criteria)
         commands = [*values.checks.values(), *(verify for verify in verified if verify)]
@@ -112,6 +114,11 @@ class TemplatePrompts:
             "commands": dict.fromkeys(commands),
             "schema": _schema(values.drain),
         }
+        return self._filled(template, told)
+
+    def _filled(self, template: str, told: Mapping[str, object]) -> str:
+        from jinja2 import TemplateError
+
         try:
             return _environment(self._sources).get_template(template).render(told)
         except (

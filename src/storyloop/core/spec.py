@@ -36,7 +36,10 @@ class Story(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True):
-    """What is wanted; `user_stories` stand in the order of the file."""
+    """What is wanted; `user_stories` stand in the order of the file.
+
+    Without any it is free-form: the description is the whole text, and the plan drain makes stories of it first.
+    """
 
     project: str
     branch_name: str
@@ -44,6 +47,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True)
     user_stories: tuple[Story, ...]
     description: str = ""
     extra: dict[str, object] = {}
+
+    @property
+    def is_free_form(self) -> bool:
+        """Whether its stories are still to be planned."""
+        return not self.user_stories
 
     def story(self, story_id: str) -> Story:
         """The story with this id; a `KeyError` when there is none."""
@@ -71,12 +79,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True)
                 if not missing[dependent]:
                     heapq.heappush(startable, (self.user_stories[dependent].priority, dependent))
         return tuple(taken)
-
-
-class FreeForm(msgspec.Struct, frozen=True):
-    """Markdown without any story: the plan drain turns it into stories first."""
-
-    text: str
 
 
 def ready(spec: Spec, passed: Set[str], *, closed: Set[str] = frozenset()) -> tuple[Story, ...]:

@@ -5,19 +5,22 @@ first problem, so that whoever wrote the file mends it once; that is why the fie
 the other, and not by msgspec, which stops.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import NoReturn, TypeVar, cast
 
 import msgspec
 
 from storyloop.core.branch import branch_fault, default_branch
-from storyloop.core.spec import Criterion, FreeForm, Problem, Spec, SpecErrors, Story
+from storyloop.core.spec import Criterion, Problem, Spec, SpecErrors, Story
 from storyloop.core.spec_text import STORY_ID, read_markdown
 
 MAX_SPEC_BYTES = 5_000_000
 _MOST_LINES = 20_000
 _MOST_PROBLEMS = 500  # nobody mends more at a time
 _HIGHEST_PRIORITY = 2**32 - 1  # that of autom8's spec.json
+_LONGEST_TITLE = 60  # of one that we find
+_MARKER = re.compile(r"\A[-*+>#]+ +")  # at the beginning of a line of prose
 _DEEPEST = 100  # levels within a value that we keep without knowing it
 
 _TOO_LARGE = "Name the file of the spec itself, or split the spec."
@@ -32,8 +35,8 @@ _WANTED: dict[type, tuple[str, str]] = {
 }
 
 
-def parse_spec(text: bytes, *, name: str) -> Spec | FreeForm:
-    """The spec in a file of this name, or its text when it is Markdown without any story.
+def parse_spec(text: bytes, *, name: str) -> Spec:
+    """The spec in a file of this name; Markdown without any story is a free-form one.
 
     JSON is what is named .json or, where the name does not tell, begins with `{`. Raises `SpecErrors`.
     """
@@ -46,8 +49,14 @@ def parse_spec(text: bytes, *, name: str) -> Spec | FreeForm:
         report.add_at(slip.line, slip.what, slip.cure)
     if outline.fields["userStories"]:
         return _checked(outline.fields, report)
-    report.raise_if_any()
-    return FreeForm(decoded)
+    title = outline.fields["title"] or _first_words(str(outline.fields["description"]))
+    return msgspec.structs.replace(_checked(outline.fields | {"title": title}, report), description=decoded)
+
+
+def _first_words(text: str) -> str:
+    """What a text without a title may be called."""
+    line = _MARKER.sub("", text.partition("\n")[0]).rstrip()
+    return line if len(line) <= _LONGEST_TITLE else line[:_LONGEST_TITLE].rsplit(" ", 1)[0]
 
 
 def is_json(text: str, *, name: str) -> bool:
@@ -136,6 +145,10 @@ class _Report:
         self._name = name
         self._lines = lines  # those of Markdown; in JSON the path itself is the place
         self._problems: list[tuple[int, Problem]] = []
+
+    @property
+    def is_of_json(self) -> bool:
+        return self._lines is None
 
     def add(self, what: str, path: str, cure: str) -> None:
         if self._lines is None:
@@ -242,7 +255,7 @@ def _checked(decoded: object, report: _Report) -> Spec:
     if fault := branch_fault(branch):
         cure = 'Write one such as "feature/login".'
         fields.problem(f'cannot have the branch "{_short(branch)}": {fault}', "branchName", cure)
-    if fields.is_missing("userStories"):
+    if fields.is_missing("userStories") and report.is_of_json:
         report.add("The spec has no stories", "", 'Add at least one to "userStories".')
     placed: list[tuple[Story, str]] = []
     for number, value in enumerate(fields.items("userStories")):
