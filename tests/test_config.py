@@ -30,7 +30,7 @@ from storyloop.config import (
 )
 from storyloop.config import edit as config_edit
 from storyloop.config.kinds import DURATION, duration_text, literal
-from storyloop.config.settings import SETTINGS, default_of
+from storyloop.config.settings import SETTINGS, default_of, value_in
 from storyloop.core.policy import (
     AgentKind,
     AgentRef,
@@ -46,6 +46,7 @@ from storyloop.core.policy import (
     ReviewPolicy,
     SandboxMode,
     SandboxPolicy,
+    StoryBudget,
     WorktreePolicy,
 )
 
@@ -96,6 +97,9 @@ calls = 200
 tokens = 5_000_000
 usd = 20
 time = "8h"
+[budget.story]
+calls = 9
+usd = 4.5
 [review]
 enabled = false
 [pull_request]
@@ -185,7 +189,7 @@ def test_a_file_with_every_setting_loads_completely(place: Place) -> None:
             on_exhausted=OnExhausted.COMMIT,
         ),
         require=Require.CRITERIA,
-        budget=Budget(calls=200, tokens=5_000_000, usd=20.0, time=28800.0),
+        budget=Budget(calls=200, tokens=5_000_000, usd=20.0, time=28800.0, story=StoryBudget(calls=9, usd=4.5)),
         review=ReviewPolicy(enabled=False),
         pull_request=PullRequestPolicy(create=True, draft=True),
         sandbox=SandboxPolicy(
@@ -601,6 +605,8 @@ def test_an_agent_of_ones_own_may_have_a_known_name(place: Place) -> None:
         ("sandbox.mode", '"off"', '"auto"', SandboxMode.AUTO, Source.REPOSITORY),
         ("sandbox.mode", None, '"off"', SandboxMode.OFF, Source.REPOSITORY),
         ("budget.calls", None, "500", 500, Source.REPOSITORY),
+        ("budget.story.usd", "2.5", "3", 2.5, Source.USER),
+        ("budget.story.usd", "2.5", "2", 2.0, Source.REPOSITORY),
         ("limits.continuations", "1", "9", 9, Source.REPOSITORY),
     ],
 )
@@ -608,10 +614,10 @@ def test_a_repository_tightens_the_users_budget_and_sandbox_but_never_loosens_th
     place: Place, key: str, users: str | None, *, repositorys: str, holds: object, source: Source
 ) -> None:
     """And what was ignored is told."""
-    section, name = key.split(".")
+    section, _, name = key.rpartition(".")
     own = "" if users is None else f"[{section}]\n{name} = {users}"
     loaded = place.load(user=own, repository=f"[{section}]\n{name} = {repositorys}")
-    assert getattr(getattr(loaded.policy, section), name) == holds
+    assert value_in(loaded.policy, key) == holds
     assert loaded.origins[key].source is source
     assert any("may tighten it, but not loosen it to" in each for each in loaded.warnings) == (source is Source.USER)
 
@@ -679,7 +685,7 @@ def test_a_frozen_policy_is_amended_without_reading_files(place: Place) -> None:
     place.repository.write_text("[agents")
     assert amended(frozen, Flags()) == frozen
     assert amended(frozen, Flags(max_calls=300)) == msgspec.structs.replace(
-        frozen, budget=Budget(calls=300, tokens=5_000_000, usd=20.0, time=28800.0)
+        frozen, budget=msgspec.structs.replace(frozen.budget, calls=300)
     )
     assert amended(frozen, Flags(agents=("played",))) == msgspec.structs.replace(
         frozen, chain=(AgentRef("played"),), drains={}

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from storyloop.core.bounds import bounds, bounds_of
 from storyloop.core.effects import CallAgent, ParkRun, RunCommand, ScrubWorktree, Wait
-from storyloop.core.policy import Budget, Command, Drain, Policy, WorktreePolicy
+from storyloop.core.policy import Budget, Command, Drain, Policy, StoryBudget, WorktreePolicy
 from storyloop.core.progress import StoryState
 from storyloop.core.purpose import Probing, SettingUp
 from storyloop.core.spec import Story
@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[tuple[Story, ...], dict[str, Any], int]] = {
     "twice as many where messages are worded": (THREE, {"drains": {Drain.COMMIT: chain("c")}}, 240),
     "no more than the budget allows": (THREE, {"budget": Budget(calls=10)}, 10),
     "a greater budget allows no more": (THREE, {"budget": Budget(calls=1000)}, 120),
+    "nor more than the stories' budgets together": (THREE, {"budget": Budget(story=StoryBudget(calls=4))}, 20),
     "however long the chain is": (THREE, {"chain": chain("a", "b", "c", "d")}, 120),
 }
 

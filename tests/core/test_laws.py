@@ -81,8 +81,9 @@ from storyloop.core.facts import Measured, Outcome
 from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.plan import plan
-from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, Require, WorktreePolicy
+from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, Require, StoryBudget, WorktreePolicy
 from storyloop.core.progress import (
+    RUN,
     Building,
     Closing,
     Describing,
@@ -167,7 +168,10 @@ def policies(draw: st.DrawFn) -> Policy:
     return replace(
         policy,
         require=draw(pick([Require.CHECKS, Require.CHECKS, Require.NONE])),
-        budget=draw(pick([Budget(), Budget(), Budget(calls=3), Budget(tokens=50), Budget(usd=0.5), Budget(time=40.0)])),
+        budget=replace(
+            draw(pick([Budget(), Budget(), Budget(calls=3), Budget(tokens=50), Budget(usd=0.5), Budget(time=40.0)])),
+            story=draw(pick([StoryBudget(), StoryBudget(), StoryBudget(calls=2), StoryBudget(tokens=25)])),
+        ),
         no_wait=draw(st.booleans()),
         worktree=WorktreePolicy(setup=draw(pick([(), ("npm ci", "make")]))),
     )
@@ -478,9 +482,10 @@ def test_no_run_makes_more_calls_or_waits_longer_than_was_printed_before_it_star
     assert made <= bounds_of(stories + life.retries, world.spec, unlimited).calls
     assert len(last.iterations) <= stories + life.retries + may_return(world.spec, world.policy)
     for step in life.steps:
-        budget = step.before.effective_config().budget.calls
         if isinstance(step.event, CallStarted):
-            assert budget is None or step.before.going.ledger.calls < budget
+            budget, made = step.before.effective_config().budget, step.before.going.work[step.event.story].calls
+            assert budget.calls is None or step.before.going.ledger.calls < budget.calls
+            assert step.event.story == RUN or budget.story.calls is None or made < budget.story.calls
             assert step.event.call <= world.policy.limits.calls_per_errand
     if world.width == 1:  # side by side, each wait is looked at for itself
         assert last.going.ledger.waited <= world.policy.limits.max_wait

@@ -352,14 +352,14 @@ def test_as_many_stories_are_in_hand_as_the_width_allows() -> None:
 # --- budgets ----------------------------------------------------------------------------------------------
 
 BUDGETS: dict[str, tuple[Budget, dict[str, Any], str]] = {
-    "calls": (Budget(calls=1), {}, "the budget of 1 calls is used up (1 spent)"),
+    "calls": (Budget(calls=1), {}, "the run's budget of 1 call is used up: 1 call spent"),
     "tokens": (
         Budget(tokens=1000),
         {"usage": Usage(input_tokens=600, output_tokens=400, cache_read_tokens=9999)},
-        "the budget of 1000 tokens is used up (1000 spent)",
+        "the run's budget of 1,000 tokens is used up: 1,000 tokens spent",
     ),
-    "usd": (Budget(usd=0.5), {"cost_usd": 0.75}, "the budget of 0.5 usd is used up (0.75 spent)"),
-    "time": (Budget(time=6), {}, "the budget of 6 seconds is used up (7 spent)"),
+    "usd": (Budget(usd=0.5), {"cost_usd": 0.75}, "the run's budget of $0.50 is used up: $0.75 spent"),
+    "time": (Budget(time=6), {}, "the run's budget of 0:00:06 of time is used up: 0:00:07 of time spent"),
 }
 
 
@@ -376,9 +376,9 @@ def test_a_used_up_budget_parks_the_run_before_the_next_call(
 
 
 def test_a_budget_that_is_left_parks_nothing() -> None:
-    """One call below the number, one token, one cent."""
-    run = at_first_call(budget=Budget(calls=2, tokens=1001, usd=0.76))
-    run.did(outcome=CRASHED, usage=Usage(input_tokens=600, output_tokens=400), cost_usd=0.75)
+    """A call is left, and as many tokens, cents and seconds as the one before it took."""
+    run = at_first_call(budget=Budget(calls=2, tokens=2000, usd=1.5, time=11.0))
+    run.did(outcome=CRASHED, usage=Usage(input_tokens=600, output_tokens=400), cost_usd=0.75, seconds=5.0)
     assert isinstance(run.due, CallAgent)
 
 

@@ -6,6 +6,7 @@ must be refused: it would mean that the journal and this program disagree about 
 
 import copy
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -414,6 +415,17 @@ def test_time_counts_only_while_a_process_has_the_run() -> None:
     assert run.state.going.ledger.active == 4
     run.happened(HandoverCleaned(key="k", at=later(1), story="US-001"))
     assert run.state.going.ledger.active == 4
+
+
+def test_waiting_is_no_time_of_the_budget() -> None:
+    """A quota's reset is waited for, and that costs nobody anything; what happens besides a wait counts."""
+    run = run_of(policy=policy_of("a")).until(CallAgent)
+    run.did(outcome=limited(run.now + timedelta(hours=5)))
+    before = run.state.going.ledger.active
+    run.interrupted().resumed().until(Wait).did()
+    ledger = run.state.going.ledger
+    assert (ledger.waited > 17_990, ledger.active) == (True, before)
+    assert run.until(CallAgent).did().state.going.ledger.active == before + 1
 
 
 def test_a_resume_lets_those_in_again_that_needed_a_human() -> None:

@@ -7,6 +7,7 @@ before anything is reported.
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -104,13 +105,17 @@ def amended(policy: Policy, flags: Flags) -> Policy:
 
 def _assembled(said: Said, *, agents: Mapping[str, object], no_wait: bool) -> Policy:
     fields: dict[str, object] = {"agents": agents, "no_wait": no_wait}
-    sections: dict[str, dict[str, object]] = {}
+    sections: dict[str, object] = {}
     for key, value in said.values.items():
         first, *rest = place_in_policy(key)
         if not rest:
             fields[first] = value
         elif first != "agents":  # they were put together from several keys
-            sections.setdefault(first, {})[rest[0]] = value
+            *above, last = (first, *rest)
+            table = sections
+            for step in above:
+                table = cast("dict[str, object]", table.setdefault(step, {}))
+            table[last] = value
     return msgspec.convert({**fields, **sections}, Policy)
 
 

@@ -43,6 +43,8 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy) -> Bounds:
     """The same for a number of iterations that may still be begun."""
     limits, budget = policy.limits, policy.budget
     per_story = limits.calls_per_errand * (2 if policy.chain_of(Drain.COMMIT) else 1)
+    if budget.story.calls is not None:
+        per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
     calls = (iterations + returns) * per_story
     if budget.calls is not None:

@@ -19,7 +19,7 @@ from storyloop.core.policy import AgentRef, Policy
 from storyloop.core.progress import FinalProof, Ledger, Opening, Parked, Progress, StoryProgress, Work
 from storyloop.core.run_state import IterationRecord, Learnt, RunState, RunSteps
 from storyloop.core.spec import Spec
-from storyloop.core.usage import Spending, Usage
+from storyloop.core.usage import Amounts, Spending, Usage
 from storyloop.core.words import MachineState, RunStatus
 
 _RUN = tuple(name for name in RunState.__struct_fields__ if name != "progress")
@@ -106,9 +106,13 @@ class Draft(RunSteps):
 
     def spend(self, ref: AgentRef, spending: Spending) -> None:
         """The ledger with this added for this agent."""
-        by_agent, name = self.ledger.by_agent, str(ref)
-        before = by_agent.get(name)
-        self.count(by_agent={**by_agent, name: spending if before is None else before + spending})
+        by_agent, dearest, name = self.ledger.by_agent, self.ledger.dearest, str(ref)
+        before, most = by_agent.get(name), dearest.get(name)
+        call = Amounts.of(spending, calls=0, time=spending.seconds)
+        self.count(
+            by_agent={**by_agent, name: spending if before is None else before + spending},
+            dearest={**dearest, name: call if most is None else most.or_more(call)},
+        )
 
     def find(self, *findings: Finding) -> None:
         """What was undone or kept aside, remembered for the report; the newest are kept."""

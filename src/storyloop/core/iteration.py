@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.budget import story_refuses
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.draft import Draft
@@ -169,7 +170,8 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
     report, policy = event.report, run.effective_config()
     run.capture_usage(phase_key(event.drain, event.story), report.usage)
-    run.spend(event.ref, Spending.of_call(report.usage, report.cost_usd))
+    spending = Spending.of_call(report.usage, report.cost_usd, seconds=report.seconds)
+    run.spend(event.ref, spending)
     run.find(*event.findings)
     errand, cs, table = errands.call_ended(
         errand,
@@ -183,8 +185,8 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     run.cooling = table
     chain = policy.chain_of(errand.drain)  # another one, if the run was resumed with it during the call
     errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
-    usage = report.usage if work.usage is None else work.usage + report.usage if report.usage else work.usage
-    work = replace(work, snippet=report.snippet[-SNIPPET_CHARACTERS:] or work.snippet, usage=usage)
+    snippet = report.snippet[-SNIPPET_CHARACTERS:] or work.snippet
+    work = replace(work, snippet=snippet, spending=work.spending + spending)
     if event.drain in WRITING_DRAINS:
         work = replace(work, pin=event.pin, changed=event.changed, secrets=event.secrets)
     _errand_moved(run, with_errand(run, work, errand, cs), event)
@@ -200,7 +202,7 @@ def limit_learned(run: Draft, event: LimitLearned) -> None:
     limit = Cooling(until=event.until, times=known.times if known else 0, reason=event.reason)
     run.cooling = run.cooling | {str(event.ref): limit}
     errand, cs = errands.limit_learned(errand, cs, table=run.cooling, now=event.at)
-    with_errand(run, work, errand, cs)
+    _errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
 def wait_ended(run: Draft, event: WaitEnded) -> None:
@@ -209,12 +211,14 @@ def wait_ended(run: Draft, event: WaitEnded) -> None:
     expect(isinstance(errand.stage, errands.Waiting), run, event)
     run.count(waited=run.ledger.waited + event.seconds)
     errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
-    with_errand(run, work, errand, cs)
+    _errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
 def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     """What an errand's delivery or end means for its story."""
-    errand, _ = errand_of(work, run.continuation)
+    errand, cs = errand_of(work, run.continuation)
+    if (afforded := _afforded(run, work, errand)) is not errand:
+        errand, work = afforded, with_errand(run, work, afforded, cs)
     match errand.stage, work.stage:
         case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
             run.put(replace(work, stage=replace(landing, message=message)))
@@ -285,6 +289,7 @@ def _fell_short(
     errand, cs = errands.work_failed(
         work.errand, work.cs, shortfall, table=run.cooling, limits=run.effective_config().limits, now=event.at
     )
+    errand = _afforded(run, work, errand)
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):
         _given_up(run, work, errand.stage.reason, event, evidence=evidence)
@@ -306,7 +311,16 @@ def _passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Even
         table=run.cooling,
         now=event.at,
     )
-    run.put(replace(work, stage=Describing(landing=landing, errand=errand)))
+    described = _afforded(run, work, errand) is errand
+    run.put(replace(work, stage=Describing(landing=landing, errand=errand) if described else landing))
+
+
+def _afforded(run: Draft, work: Work, errand: Errand) -> Errand:
+    """The errand, given up where the story's budget has no room for the call that it owes or waits for."""
+    if not isinstance(errand.stage, errands.Owed | errands.Waiting):
+        return errand
+    reason = story_refuses(run.ledger, run.effective_config().budget.story, work, errand.ref)
+    return errand if reason is None else replace(errand, stage=GivenUp(reason))
 
 
 def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()) -> None:
@@ -390,6 +404,6 @@ def _attempts_made(work: Work) -> int:
 
 def _closed(run: Draft, work: Work, status: IterationStatus, event: Event) -> None:
     """The iteration's record is closed and the story leaves building: its counters go, its handover is due to go."""
-    run.set_iteration_usage(work.usage, work.iteration)
+    run.set_iteration_usage(work.spending.usage, work.iteration)
     run.finish_iteration(status, work.snippet, event.at, work.iteration)
     run.put(replace(work, stage=Closing(), cs=work.cs.reset().begin_cleanup()))

@@ -7,6 +7,7 @@ many. An empty tuple means that the run has ended, is parked, or was interrupted
 
 from typing import assert_never
 
+from storyloop.core.budget import run_refuses
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.effects import (
     CallAgent,
@@ -163,9 +164,9 @@ def _errand(state: RunState, work: Work, errand: Errand, cs: ContinuationState) 
             if cs.context_write_pending:
                 key = f"{errand.key}/{attempt}/handover"
                 return (WriteHandover(key=key, story=work.story),)
-            spent = spent_budget(state)
-            if spent is not None:
-                return (ParkRun(key=f"park/{progress.resumes}", what=ParkedFor.BUDGET, reason=spent),)
+            refusal = run_refuses(state, errand.ref)
+            if refusal is not None:
+                return (ParkRun(key=f"park/{progress.resumes}", what=ParkedFor.BUDGET, reason=refusal),)
             call = errand.calls + 1
             return (_call(work, errand, attempt=attempt, call=call, mode=mode_owed(cs), begun=False),)
         case Calling(mode=mode):
@@ -193,23 +194,6 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
     wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"
     return Wait(key=wait, story=work.story, since=waiting.since, until=waiting.until)
-
-
-def spent_budget(state: RunState) -> str | None:
-    """Which part of the user's budget is used up, as a sentence; None while there is something left."""
-    ledger, budget = state.going.ledger, state.effective_config().budget
-    usage = ledger.total.usage
-    tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
-    spent: list[tuple[str, float, float | None]] = [
-        ("calls", ledger.calls, budget.calls),
-        ("tokens", tokens, budget.tokens),
-        ("usd", ledger.total.cost_usd or 0.0, budget.usd),
-        ("seconds", ledger.active, budget.time),
-    ]
-    for name, used, allowed in spent:
-        if allowed is not None and used >= allowed:
-            return f"the budget of {allowed:g} {name} is used up ({used:g} spent)"
-    return None
 
 
 def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: Mode, begun: bool) -> CallAgent:

@@ -115,13 +115,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_exhausted: OnExhausted = OnExhausted.BLOCK
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the user is willing to spend; None is unlimited."""
+class StoryBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be spent each time that a story is taken up; None is unlimited."""
 
     calls: int | None = None
     tokens: int | None = None
     usd: float | None = None
     time: float | None = None
+
+
+class Budget(StoryBudget, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user is willing to spend on a run, and on each of its stories."""
+
+    story: StoryBudget = StoryBudget()
 
 
 class WorktreePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

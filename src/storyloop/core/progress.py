@@ -18,7 +18,7 @@ from storyloop.core.evidence import Evidence
 from storyloop.core.facts import Finding, Pin
 from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose
 from storyloop.core.spec import Spec
-from storyloop.core.usage import Spending, Usage
+from storyloop.core.usage import Amounts, Spending
 
 
 class StoryState(StrEnum):
@@ -130,7 +130,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     red: tuple[Red, ...] = ()  # what was not green at the last proof
     green: Proving | None = None  # the last proof, if all of it was green and only the agent saw more to do
     calls: int = 0  # of all its errands
-    usage: Usage | None = None
+    spending: Spending = Spending()  # of its ended calls
     snippet: str = ""
     hint: str = ""  # why it is taken up again: a human's words, or what the final proof found
 
@@ -173,8 +173,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int = 0  # starts of agent processes, counted when they begin
     by_agent: dict[str, Spending] = {}  # what ended calls cost
+    dearest: dict[str, Amounts] = {}  # the most of each that one call of an agent has come to
     waited: float = 0.0  # seconds
-    active: float = 0.0  # seconds between events while a process had the run
+    active: float = 0.0  # seconds between events while a process had the run and did not merely wait
     iterations_allowed: int = 0  # stories that may still be begun: bounds every path that starts work
 
     @property

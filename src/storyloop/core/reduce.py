@@ -123,7 +123,8 @@ def reduce(state: RunState | None, event: Event) -> RunState:
 
 def _take(run: Draft, event: Event) -> None:
     """Fold one fact into the draft."""
-    if run.status is RunStatus.RUNNING and event.at > run.last_at and not isinstance(event, RunResumed):
+    going = run.status is RunStatus.RUNNING and not isinstance(event, RunResumed)
+    if going and event.at > run.last_at and not _only_waits(run):
         run.active += (event.at - run.last_at).total_seconds()
     run.last_at = event.at
     _fold(run, event)
@@ -368,6 +369,11 @@ def _machine_state(run: Draft) -> MachineState:
     for work in run.work.values():
         return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _ASKING[type(work.stage)])
     return MachineState.PICKING_STORY
+
+
+def _only_waits(run: Draft) -> bool:
+    """Nothing is under way but waiting: that is no time of the budget's."""
+    return run.machine_state is MachineState.WAITING and all(map(waiting_of, run.work.values()))
 
 
 def _is_opening(run: Draft) -> bool:

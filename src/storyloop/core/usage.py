@@ -58,25 +58,35 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     calls: int = 0
     unpriced_calls: int = 0
+    unmetered_calls: int = 0  # that did not tell their tokens
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if not are_counts((self.calls, self.unpriced_calls)):
-            require_counts(self, "calls", "unpriced_calls")
-        if self.unpriced_calls > self.calls:
-            self._refuse("an unpriced call is a call")
+        if not are_counts((self.calls, self.unpriced_calls, self.unmetered_calls)):
+            require_counts(self, "calls", "unpriced_calls", "unmetered_calls")
+        if max(self.unpriced_calls, self.unmetered_calls) > self.calls:
+            self._refuse("an unpriced or unmetered call is a call")
         if (self.cost_usd is None) != (self.unpriced_calls == self.calls):
             self._refuse("there is a cost exactly when some call has a price")
         if self.cost_usd is not None and not 0 <= self.cost_usd < inf:
             self._refuse("a cost is finite and not negative")
 
     def _refuse(self, why: str) -> None:
-        counted = {"calls": self.calls, "unpriced_calls": self.unpriced_calls, "cost_usd": self.cost_usd}
-        raise ImpossibleState(self, why, counted)
+        names = ("calls", "unpriced_calls", "unmetered_calls", "cost_usd")
+        raise ImpossibleState(self, why, {name: getattr(self, name) for name in names})
 
     @classmethod
-    def of_call(cls, usage: Usage | None, cost_usd: float | None) -> "Spending":
+    def of_call(cls, usage: Usage | None, cost_usd: float | None, *, seconds: float = 0.0) -> "Spending":
         """The spending of one call."""
-        return cls(usage=usage, cost_usd=cost_usd, calls=1, unpriced_calls=int(cost_usd is None))
+        unpriced, unmetered = int(cost_usd is None), int(usage is None)
+        return cls(
+            usage=usage,
+            cost_usd=cost_usd,
+            calls=1,
+            unpriced_calls=unpriced,
+            unmetered_calls=unmetered,
+            seconds=seconds,
+        )
 
     def __add__(self, other: "Spending") -> "Spending":
         if not other.calls:
@@ -86,8 +96,35 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
             cost_usd=add_known(self.cost_usd, other.cost_usd),
             calls=self.calls + other.calls,
             unpriced_calls=self.unpriced_calls + other.unpriced_calls,
+            unmetered_calls=self.unmetered_calls + other.unmetered_calls,
+            seconds=self.seconds + other.seconds,
         )
 
     def is_lower_bound(self) -> bool:
         """Whether some call has no price, so that the true cost is at least `cost_usd`."""
         return self.unpriced_calls > 0
+
+
+class Amounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a budget is held against, under the names of its keys; what is unknown counts for nothing."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+    time: float = 0.0
+
+    @classmethod
+    def of(cls, spending: Spending, *, calls: int, time: float) -> "Amounts":
+        """These calls' spending; calls are counted as they start, and time is counted by whoever asks."""
+        usage = spending.usage
+        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
+        return cls(calls=calls, tokens=tokens, usd=spending.cost_usd or 0.0, time=time)
+
+    def or_more(self, other: "Amounts") -> "Amounts":
+        """The greater one of each."""
+        return Amounts(
+            calls=max(self.calls, other.calls),
+            tokens=max(self.tokens, other.tokens),
+            usd=max(self.usd, other.usd),
+            time=max(self.time, other.time),
+        )
