@@ -181,7 +181,8 @@ def told(event: Event) -> str:
             return f"call {drain}{event.story} {event.call} {event.ref} {event.mode}"
         case CallEnded():
             secret = " secret" if event.secrets else ""
-            return f"ended {event.story} {event.call} {_outcome(event.report)}{secret}{_findings(event.findings)}"
+            bent = "".join(f" ({suspicion.kind})" for suspicion in event.suspicions)
+            return f"ended {event.story} {event.call} {_outcome(event.report)}{secret}{bent}{_findings(event.findings)}"
         case LimitLearned():
             return f"limit {event.story} {event.ref}"
         case WaitEnded():

@@ -14,7 +14,7 @@ import msgspec
 
 from storyloop.config import kinds
 from storyloop.config.kinds import Kind
-from storyloop.core.policy import Drain, OnExhausted, Policy, Require, SandboxMode
+from storyloop.core.policy import Drain, NewTests, OnExhausted, Policy, Require, SandboxMode, Tampering
 
 # The built-in agents, which need no entry: the names of the table in `agents.profiles`, which is beside us.
 PROFILES = (
@@ -86,6 +86,8 @@ SETTINGS = (
     Setting("limits.max_wait", kinds.PAUSE, "All waiting of a run together."),
     Setting("limits.on_exhausted", kinds.one_of(OnExhausted), "What becomes of work whose attempts are used up."),
     Setting("proof.require", kinds.one_of(Require), "What must be provable before a run may start."),
+    Setting("proof.tampering", kinds.one_of(Tampering), "What becomes of a change that bends its own proof."),
+    Setting("proof.new_tests", kinds.one_of(NewTests), "Whether new tests are tried without the work, too."),
     Setting("budget.calls", kinds.count(1), "The most starts of agents; not set, the limits bound them."),
     Setting("budget.tokens", kinds.count(1), "The most tokens; not set, unlimited."),
     Setting("budget.usd", kinds.AMOUNT, "The most money, in US dollars; not set, unlimited."),
@@ -106,7 +108,12 @@ SETTINGS = (
 _ROWS = {setting.key: setting for setting in SETTINGS}
 _SECTIONS = {key[: dot.start()] for key in _ROWS for dot in re.finditer(r"\.", key)}
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_ELSEWHERE = {"chains.default": ("chain",), "proof.require": ("require",)}
+_ELSEWHERE = {
+    "chains.default": ("chain",),
+    "proof.require": ("require",),
+    "proof.tampering": ("tampering",),
+    "proof.new_tests": ("new_tests",),
+}
 
 
 def place_in_policy(key: str) -> tuple[str, ...]:

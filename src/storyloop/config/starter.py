@@ -28,6 +28,13 @@ _OWN = """\
 # default = ["mine"]           # the preferred one first; the others are fallen back to
 """
 
+_PROOF = """\
+# What becomes of a change that bends its own proof (checks, test configuration, CI, weakened tests): "report" tells
+# you, "deny" sends it back to its agent.
+# [proof]
+# tampering = "report"
+"""
+
 _NO_CHECKS = """\
 # No tests, linters or builds were found that the project has set up. Name yours, or give each story
 # of a specification a `verify` command: nothing passes here on an agent's word.
@@ -41,7 +48,7 @@ def render_storyloop_toml(proposals: Proposals, *, agents_found: Sequence[str]) 
     parts = [_HEAD, agents, "\n".join(_checks(proposals))]
     if proposals.setup or proposals.copy:
         parts.append("\n".join(_worktree(proposals)))
-    return "\n".join(parts)
+    return "\n".join([*parts, _PROOF])
 
 
 def _checks(proposals: Proposals) -> Iterator[str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from storyloop.core.errand import Mode
-from storyloop.core.facts import CallReport, Finding, Measured, Pin
+from storyloop.core.facts import CallReport, Finding, Measured, Pin, Suspicion
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import ParkedFor
@@ -103,6 +103,8 @@ class CallEnded(_Event, frozen=True, kw_only=True, tag="call_ended"):
     changed: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
     secrets: tuple[str, ...] = ()  # changed files that hold a known secret, each with the secret's name
+    suspicions: tuple[Suspicion, ...] = ()  # what in the change since the story's beginning bends its own proof
+    new_tests: tuple[str, ...] = ()  # test files in which a test stands that stood nowhere before, bounded
 
 
 class LimitLearned(_Event, frozen=True, kw_only=True, tag="limit_learned"):

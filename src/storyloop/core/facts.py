@@ -42,6 +42,33 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str
 
 
+class SuspicionKind(StrEnum):
+    """What a change does that bends its own proof, or what its new tests fail to show."""
+
+    CHECK_CHANGED = "check-changed"
+    TEST_CONFIG_CHANGED = "test-config-changed"
+    CI_CHANGED = "ci-changed"
+    FILES_IGNORED = "files-ignored"
+    FAILURE_SWALLOWED = "failure-swallowed"
+    TESTS_DELETED = "tests-deleted"  # the whole file
+    TESTS_REMOVED = "tests-removed"
+    TESTS_SKIPPED = "tests-skipped"
+    ASSERTIONS_WEAKENED = "assertions-weakened"
+    TESTS_PROVE_NOTHING = "tests-prove-nothing"  # new ones that are green without the work
+    TESTS_NOT_RUN = "tests-not-run"  # new ones, and no check that could run them
+
+
+class Suspicion(msgspec.Struct, frozen=True):
+    """Something in a story's change that a reviewer should look at: no verdict."""
+
+    kind: SuspicionKind
+    path: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail} ({self.kind})"
+
+
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
     """A worktree's files at one moment, kept by a ref."""
 

@@ -25,7 +25,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
-from storyloop.core.policy import WRITING_DRAINS, Drain, OnExhausted
+from storyloop.core.policy import WRITING_DRAINS, Drain, OnExhausted, Tampering
 from storyloop.core.progress import (
     Building,
     Closing,
@@ -53,6 +53,7 @@ from storyloop.core.words import DevelopmentStatus, IterationStatus
 
 _MOST_RED = 6  # commands whose output is carried to the next attempt,
 _TAIL_CHARACTERS = 4_000  # and how much of each
+_MOST_REFUSED = 8
 
 
 def story_started(run: Draft, event: StoryStarted) -> None:
@@ -188,7 +189,14 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     snippet = report.snippet[-SNIPPET_CHARACTERS:] or work.snippet
     work = replace(work, snippet=snippet, spending=work.spending + spending)
     if event.drain in WRITING_DRAINS:
-        work = replace(work, pin=event.pin, changed=event.changed, secrets=event.secrets)
+        work = replace(
+            work,
+            pin=event.pin,
+            changed=event.changed,
+            secrets=event.secrets,
+            suspicions=event.suspicions,
+            new_tests=event.new_tests,
+        )
     _errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
@@ -224,15 +232,15 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             run.put(replace(work, stage=replace(landing, message=message)))
         case GivenUp(), Describing(landing=landing):
             run.put(replace(work, stage=landing))  # the message is then ours
-        case Delivered(artifact=DevelopmentResult() as result), Building() if work.secrets:
-            told = ", ".join(work.secrets)
+        case Delivered(artifact=DevelopmentResult() as result), Building() if refusal := _refusal(run, work):
+            next_steps, reason = refusal
             shortfall = Shortfall(
                 status=DevelopmentStatus.FAILED,
                 summary=result.summary,
                 files=work.changed,
-                next_steps=f"Remove these secrets from the files; read them from the environment instead: {told}.",
-                reason=f"a secret must not be committed: {told}",
-                fingerprint=f"call_agent/{errand.drain}/{work.story}/{errand.ref}/secrets/{told}",
+                next_steps=next_steps,
+                reason=reason,
+                fingerprint=f"call_agent/{errand.drain}/{work.story}/{errand.ref}/{reason}",
             )
             _fell_short(run, work, shortfall, event)
         case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
@@ -249,6 +257,20 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             raise IllegalTransition(run.machine_state, event)
         case _:
             pass
+
+
+def _refusal(run: Draft, work: Work) -> tuple[str, str] | None:
+    """Why this work is neither proven nor committed: what is to be done about it, and the reason in a line."""
+    if work.secrets:
+        told = ", ".join(work.secrets)
+        cure = f"Remove these secrets from the files; read them from the environment instead: {told}."
+        return cure, f"a secret must not be committed: {told}"
+    if work.suspicions and run.effective_config().tampering is Tampering.DENY:
+        listed = "\n".join(f"- {suspicion}" for suspicion in work.suspicions[:_MOST_REFUSED])
+        cure = f"Put these back as they were before the story; the work is to be proven by what was there:\n{listed}"
+        first = work.suspicions[0]
+        return cure, f"it bends its own proof: {first.kind} in {first.path}"
+    return None
 
 
 def proof_measured(run: Draft, event: CommandMeasured, purpose: Checking | Demonstrating, evidence: Evidence) -> None:
@@ -329,7 +351,7 @@ def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tu
         note = "passed when its attempts ended: all is green, but the agent still said partial"
         _passing(run, work, work.green, note=note, event=event)
         return
-    commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT and not work.secrets
+    commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT and _refusal(run, work) is None
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
     run.put(replace(work, stage=leaving))
 
@@ -355,6 +377,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         commits=(*standing.commits, event.commit) if event.commit else standing.commits,
         evidence=landing.evidence,
         green_before=work.green_before,
+        suspicions=tuple(dict.fromkeys((*standing.suspicions, *work.suspicions))),
         attempts=standing.attempts + _attempts_made(work),
         calls=standing.calls + work.calls,
         unproven_commit=False,
@@ -385,6 +408,7 @@ def left(run: Draft, event: StoryLeft) -> None:
         commits=(*standing.commits, event.commit) if event.commit else standing.commits,
         evidence=leaving.evidence,
         green_before=work.green_before,
+        suspicions=tuple(dict.fromkeys((*standing.suspicions, *(work.suspicions if event.commit else ())))),
         attempts=standing.attempts + _attempts_made(work),
         calls=standing.calls + work.calls,
         unproven_commit=event.commit is not None,

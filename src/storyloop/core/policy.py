@@ -95,6 +95,21 @@ class Require(StrEnum):
     NONE = "none"
 
 
+class Tampering(StrEnum):
+    """What becomes of a change that bends its own proof (`[proof] tampering`)."""
+
+    REPORT = "report"
+    DENY = "deny"  # the attempt failed
+    ALLOW = "allow"  # it is not looked for
+
+
+class NewTests(StrEnum):
+    """Whether new tests are tried without the work (`[proof] new_tests`)."""
+
+    REPORT = "report"
+    OFF = "off"
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What bounds an errand and a run; the names are those of `[limits]`."""
 
@@ -179,6 +194,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     worktree: WorktreePolicy = WorktreePolicy()
     limits: Limits = Limits()
     require: Require = Require.CHECKS
+    tampering: Tampering = Tampering.REPORT
+    new_tests: NewTests = NewTests.REPORT
     budget: Budget = Budget()
     review: ReviewPolicy = ReviewPolicy()
     pull_request: PullRequestPolicy = PullRequestPolicy()

@@ -15,7 +15,7 @@ from storyloop.core.chain import CoolingTable
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence
-from storyloop.core.facts import Finding, Pin
+from storyloop.core.facts import Finding, Pin, Suspicion
 from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending
@@ -44,6 +44,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     pins: tuple[str, ...] = ()  # refs that keep work that was not committed
     evidence: tuple[Evidence, ...] = ()
     green_before: tuple[int, ...] = ()  # criteria whose command was green before the work
+    suspicions: tuple[Suspicion, ...] = ()  # what a reviewer should look at in what was committed
     blocked_by: str | None = None  # the story whose failure blocks this one
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
 
@@ -127,6 +128,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     pin: Pin | None = None  # the worktree's files when the last call ended
     changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
     secrets: tuple[str, ...] = ()  # known secrets in them, each with its file: such work is not proven, nor committed
+    suspicions: tuple[Suspicion, ...] = ()  # what in them bends their own proof
+    new_tests: tuple[str, ...] = ()  # of them, the files in which a new test stands
     red: tuple[Red, ...] = ()  # what was not green at the last proof
     green: Proving | None = None  # the last proof, if all of it was green and only the agent saw more to do
     calls: int = 0  # of all its errands

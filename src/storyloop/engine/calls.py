@@ -14,8 +14,9 @@ from storyloop.core.progress import Describing, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.engine.hands import Hands
+from storyloop.engine.noticing import noticed
 from storyloop.engine.prompting import values_of
-from storyloop.engine.secrecy import secrets_added
+from storyloop.engine.secrecy import secrets_in
 from storyloop.ports import Author, CallOrder, Limited, Watch
 
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
@@ -68,6 +69,8 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         changed = hands.repository.changes(work.tree, settled.tree)
     else:
         changed, findings = (), (*findings, *_only_read(effect, work, settled.tree, pin, hands))
+    added = tuple(hands.repository.additions(work.tree, settled.tree)) if changed else ()
+    seen = noticed(changed, added, settled.tree, work, state, hands)
     yield CallEnded(
         key=f"{effect.key}/ended",
         at=hands.clock.now(),
@@ -79,7 +82,9 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         pin=pin,
         changed=tuple(change.path for change in changed[:_MOST_CHANGED]),
         findings=findings,
-        secrets=secrets_added(work.tree, settled.tree, hands) if changed else (),
+        secrets=secrets_in(added, hands.secrets),
+        suspicions=seen.suspicions,
+        new_tests=seen.new_tests,
     )
 
 

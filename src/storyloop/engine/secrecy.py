@@ -1,12 +1,12 @@
 """Secrecy: no fact goes into the journal with a secret in it, and no file with one is taken for finished work."""
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from storyloop.core.policy import Policy
-from storyloop.engine.hands import Hands
 from storyloop.ports import Secrets
 
 _T = TypeVar("_T")
@@ -43,8 +43,7 @@ def _clean(value: Any, secrets: Secrets) -> Any:
     return value
 
 
-def secrets_added(old_tree: str, new_tree: str, hands: Hands) -> tuple[str, ...]:
+def secrets_in(added: Iterable[tuple[str, bytes]], secrets: Secrets) -> tuple[str, ...]:
     """Which secrets stand in lines that are new, as `name in path`."""
-    added = hands.repository.additions(old_tree, new_tree)
-    found = (f"{name} in {path}" for path, lines in added for name in hands.secrets.find(lines))
+    found = (f"{name} in {path}" for path, lines in added for name in secrets.find(lines))
     return tuple(islice(found, _MOST_TOLD))

@@ -173,7 +173,8 @@ def _call_ended(event: CallEnded, state: RunState) -> str:
                 return f"{who} left a secret in its work{spent}: {event.secrets[0]}"
             said = getattr(artifact, "status", None)
             word = f"says {said}" if said is not None else "answered"
-            return f"{who} {word}{spent}"
+            bent = ", ".join(dict.fromkeys(f"{suspicion.kind} in {suspicion.path}" for suspicion in event.suspicions))
+            return f"{who} {word}{spent}" + (f"; suspicious: {bent}" if bent else "")
         case Malformed(errors=errors):
             return f"{who} gave no valid artifact{spent}: {_first_line(errors)}"
         case Failed(failure=failure, message=message):

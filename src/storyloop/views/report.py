@@ -107,6 +107,7 @@ def _story(row: StoryRow) -> str:
     lines = [_criterion(c) for c in row.evidence]
     lines += [f"- committed as `{commit[:12]}`" for commit in row.commits]
     lines += [f"- work kept by `{pin}`" for pin in row.pins]
+    lines += [f"- suspicious: {suspicion}" for suspicion in row.suspicions]
     return head + "\n\n" + "\n".join(lines)
 
 
@@ -145,6 +146,9 @@ def summary(state: RunState, now: datetime, report_path: str | None) -> str:
     unsure = sum(len(_unsure(row)) for row in rows)
     if unsure:
         lines += ["", f"{count(unsure, 'criterion')} not proven; the report names them."]
+    suspicions = sum(len(row.suspicions) for row in rows)
+    if suspicions:
+        lines += ["", f"{count(suspicions, 'suspicion')} that a change bends its own proof; the report names them."]
     if state.going.findings:
         lines += [
             "",

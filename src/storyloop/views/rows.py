@@ -6,6 +6,7 @@ import msgspec
 
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
+from storyloop.core.facts import Suspicion
 from storyloop.core.progress import Measurement, StoryProgress, StoryState, Work
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -63,6 +64,7 @@ class StoryRow(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     commits: tuple[str, ...]
     pins: tuple[str, ...]
+    suspicions: tuple[Suspicion, ...]
     evidence: tuple[CriterionRow, ...]
     continuation: dict[str, Any]
 
@@ -143,9 +145,9 @@ def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:
 
 
 def _shown(row: StoryRow) -> dict[str, Any]:
-    """The row as the contract has it; faces of text number criteria and name pins besides."""
+    """The row as the contract has it; faces of text number criteria and name pins and suspicions besides."""
     shown = msgspec.structs.asdict(row)
-    del shown["pins"]
+    del shown["pins"], shown["suspicions"]
     shown["evidence"] = [msgspec.structs.asdict(criterion) for criterion in row.evidence]
     for criterion in shown["evidence"]:
         del criterion["number"]
@@ -201,6 +203,7 @@ def _story_row(state: RunState, story: Story) -> StoryRow:
         calls=standing.calls + in_hand,
         commits=standing.commits,
         pins=standing.pins,
+        suspicions=tuple(dict.fromkeys((*standing.suspicions, *(work.suspicions if work is not None else ())))),
         evidence=evidence_rows(state, story),
         continuation=msgspec.to_builtins(cs),
     )

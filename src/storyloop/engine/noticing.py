@@ -1,0 +1,62 @@
+"""Noticing: what a change holds besides the work: signs of tampering, and new tests."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from storyloop.core.facts import Change, Suspicion
+from storyloop.core.policy import NewTests, Tampering
+from storyloop.core.progress import Work
+from storyloop.core.run_state import RunState
+from storyloop.core.tampering import Edit, Proofs, new_tests, suspicions
+from storyloop.engine.hands import Hands
+
+_MOST_FILES = 20
+_LONGEST_LINE = 500  # characters; nobody reads on behind them
+
+
+class Noticed(NamedTuple):
+    """What the policy has us look for, as it was found."""
+
+    suspicions: tuple[Suspicion, ...] = ()
+    new_tests: tuple[str, ...] = ()
+
+
+def noticed(
+    changed: tuple[Change, ...],
+    added: Iterable[tuple[str, bytes]],
+    tree: str,
+    work: Work,
+    state: RunState,
+    hands: Hands,
+) -> Noticed:
+    """What the change from the work's beginning to `tree` holds; `added` are its lines."""
+    policy = state.effective_config()
+    suspects, tries = policy.tampering is not Tampering.ALLOW, policy.new_tests is not NewTests.OFF
+    if not changed or not (suspects or tries):
+        return Noticed()
+    came, went = dict(added), dict(hands.repository.additions(tree, work.tree))
+    edits = [
+        Edit(path=c.path, kind=c.kind, added=_lines(came.get(c.path)), removed=_lines(went.get(c.path)))
+        for c in changed
+    ]
+    return Noticed(
+        suspicions=suspicions(edits, _proofs(work, state)) if suspects else (),
+        new_tests=new_tests(edits)[:_MOST_FILES] if tries else (),
+    )
+
+
+def _lines(data: bytes | None) -> tuple[str, ...]:
+    return tuple(line[:_LONGEST_LINE].decode(errors="replace") for line in (data or b"").split(b"\n"))
+
+
+def _proofs(work: Work, state: RunState) -> Proofs:
+    spec = state.going.spec
+    asked = [story for story in spec.user_stories if work.story in ("", story.id)]
+    texts = [
+        text for s in asked for text in (s.title, s.description, s.notes, *(c.text for c in s.acceptance_criteria))
+    ]
+    return Proofs(
+        checks=tuple(check.run for check in state.effective_config().checks.values()),
+        verify=tuple(c.verify for s in spec.user_stories for c in s.acceptance_criteria if c.verify),
+        asked="\n".join(texts),
+    )
