@@ -298,7 +298,7 @@ class MemoryWorld:
                 accounts=Sharp(self.accounts, knife, "world"),
                 secrets=Redactor(SECRETS),
                 place=place,
-                report=lambda state: report(state, self.clock.now()),
+                report=lambda state: report(state, self.archive.account(state.run_id), self.clock.now()),
             )
 
         return Service(

@@ -95,6 +95,22 @@ STATUS = [
 ]
 STORY = ["id", "title", "state", "reason", "attempts", "calls", "commits", "evidence", "continuation"]
 EVIDENCE = ["criterion", "verify", "verdict", "flaky", "tree", "exit_status", "output_digest", "at"]
+REPORT = [
+    "file",
+    "headline",
+    "shipped",
+    "unshipped",
+    "verdicts",
+    "not_proven",
+    "not_measured",
+    "final_proof",
+    "review",
+    "suspicions",
+    "findings",
+    "seconds",
+    "account",
+    "way_on",
+]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 # What an agent might write to take over a terminal, or to be read as markup.
@@ -293,7 +309,9 @@ def test_show_as_json_has_the_keys_of_the_contract(shipped: Shipped) -> None:
     (evidence,) = story["evidence"]
     assert list(evidence) == EVIDENCE
     assert (story["state"], evidence["verdict"], evidence["exit_status"]) == ("passed", "proven", 0)
-    assert Path(shown["report"]).read_text().startswith("# A spec\n")
+    assert Path(shown["report"]["file"]).read_text().startswith("# A spec\n")
+    assert list(shown["report"]) == REPORT
+    assert list(shown["report"]["account"]) == ["phases", "agents", "retries", "reasons"]
     moments = [shown["run_state"]["started_at"], shown["run_state"]["finished_at"], evidence["at"]]
     assert [moment for moment in moments if not MOMENT.fullmatch(moment)] == []
 

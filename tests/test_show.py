@@ -107,3 +107,70 @@ def test_knowledge_is_shown_in_full_and_in_the_form_of_the_reference(user: User)
     assert told["patterns"] == [{"storyId": "US-001", "description": "A file for each.", "exampleFile": "US-001.txt"}]
     assert told["storyChanges"][0]["filesCreated"] == ["US-001.txt"]
     assert told["baselineCommit"] == user.git("rev-parse", "main").strip()
+
+
+def test_evidence_tells_every_verdict_apart_and_whether_it_still_holds(user: User) -> None:
+    """By which command, on which tree, when, with which output; for one story and as JSON too."""
+    spec = user.has_a_spec("US-001", "US-002", "US-003")
+    told = spec.read_text().replace(
+        "### US-002: Make US-002\n**Acceptance Criteria:**",
+        """### US-002: Make US-002
+**Acceptance Criteria:**
+- [ ] It is pretty
+- [ ] README stays
+  verify: `test -f README`
+- [ ] It can be measured
+  verify: `test -f US-002.txt && kill -9 $$; false`""",
+    )
+    spec.write_text(told)
+    user.has_an_agent(LEARNS, settings='[checks]\ntest = "true"\n[limits]\ncontinuations = 1\n')
+    assert user.asks("run", SPEC, "-q").code == 1
+
+    first = user.asks("show", "--evidence", "--story", "US-001").out.splitlines()
+    assert first[0].startswith("US-001  Make US-001 (passed, commit ")
+    assert first[1:3] == ["  1. It is there", "     proven"]
+    assert first[3].startswith("     `test -f US-001.txt`: exit status 0, 20")
+    assert (first[4][:10], first[4][-25:]) == ("     tree ", ": still true after US-003")
+    run_dir = Path(first[-1].removeprefix("outputs are in "))
+    assert (run_dir / first[5].split()[1]).is_file()
+    assert "  test: green" in first
+
+    whole = user.asks("show", "--evidence").out
+    for verdict in (
+        "1. It is pretty\n     unproven: no command stands behind it",
+        "2. README stays\n     green, but it was green before the work too (vacuous)",
+        "3. It can be measured\n     could not be measured",
+        "measured on work that is not on the branch",
+    ):
+        assert verdict in whole
+    story, *_ = user.asks("show", "--evidence", "--story", "US-002", "--json").rows["stories"]
+    assert [c["verdict"] for c in story["criteria"]] == ["unproven", "vacuous", "unmeasured", "proven"]
+    assert [c["holds"] for c in story["criteria"]] == [
+        "",
+        *["measured on work that is not on the branch"] * 1,
+        "",
+        "measured on work that is not on the branch",
+    ]
+
+
+def test_what_was_proven_on_an_older_tree_is_not_said_to_hold(user: User) -> None:
+    """Before the final proof nothing has run again what a later story may have broken."""
+    assert user.asks("run", SPEC, "--max-calls", "2").code == 4
+    lines = user.asks("show", "--evidence", "--story", "US-001").out
+    assert "proven when it landed; later commits changed the tree since" in lines
+    assert ": not run again since US-002" in lines
+    assert ": still true on the branch's tip" in user.asks("show", "--evidence", "--story", "US-002").out
+
+
+def test_the_report_fits_one_screen_and_says_why_agents_were_asked_again(user: User) -> None:
+    """Five stories on 80 columns and 24 lines, however long the reasons are; a parked run is told as well."""
+    user.has_an_agent(f"case $STORYLOOP_STORY in US-00[345]) answer partial '{'Long. ' * 80}'; exit ;; esac\n{LEARNS}")
+    user.has_a_spec("US-001", "US-002", "US-003", "US-004", "US-005")
+    parked = user.asks("run", SPEC, "--max-calls", "4")
+    assert (parked.code, user.asks("show").out.splitlines()[1:]) == (4, parked.out.splitlines())
+    done = user.asks("resume", "--max-calls", "99")
+    assert done.code == 1
+    assert sum(1 + max(0, len(line) - 1) // 80 for line in done.out.splitlines()) <= 24
+    assert "criteria: 2 proven\n" in done.out
+    assert "; asked again: 6 red" in done.out
+    assert "review: not run; final proof: 2 commands green in a clean worktree\n" in done.out

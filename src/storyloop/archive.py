@@ -16,6 +16,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
 from storyloop.journal.load import load_state
 from storyloop.ports import Journal
+from storyloop.views.account import Account, account_of
 
 
 class Archive:
@@ -42,6 +43,10 @@ class Archive:
     def events(self, run_id: str, *, after: int = 0) -> Iterator[tuple[int, Event]]:
         """The run's facts, oldest first."""
         return self._journal.read(run_id, after=after)
+
+    def account(self, run_id: str) -> Account:
+        """What it spent on what."""
+        return account_of(event for _, event in self.events(run_id))
 
     def holder(self, run_id: str) -> int | None:
         """The process that has the run, if one is live."""

@@ -35,6 +35,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.contracts.prompts import TemplatePrompts, read_overrides
     from storyloop.engine.hands import Hands
     from storyloop.service import Service, Tools
+    from storyloop.views.account import account_of
     from storyloop.views.report import report
     from storyloop.world.accounts import FileAccounts
     from storyloop.world.checkout import GitCheckout
@@ -49,7 +50,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
 
     environ = dict(os.environ if environ is None else environ)
     home = state_directory(environ)
-    clock = RealClock()
+    clock, journal = RealClock(), SqliteJournal(database_file(environ))
     secrets = Redactor(environ)
     agent_homes = [path for profile in PROFILES.values() for path in profile.homes(environ)]
 
@@ -66,7 +67,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             accounts=FileAccounts(home),
             secrets=secrets,
             place=place,
-            report=lambda state: report(state, clock.now()),
+            report=lambda state: report(state, account_of(e for _, e in journal.read(state.run_id)), clock.now()),
         )
 
     return Service(
@@ -74,7 +75,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             home=home,
             environ=environ,
             clock=clock,
-            journal=SqliteJournal(database_file(environ)),
+            journal=journal,
             survey=lambda cwd: GitCheckout(cwd, environ),
             hands=hands,
             templates=read_overrides,

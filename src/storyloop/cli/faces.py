@@ -14,9 +14,9 @@ from storyloop.cli.json_text import json_line
 from storyloop.core.events import CallEnded, CallStarted, Event
 from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
+from storyloop.views.account import Account
 from storyloop.views.history import line_of
-from storyloop.views.report import summary
-from storyloop.views.rows import show_json
+from storyloop.views.report import report_json, summary
 from storyloop.views.words import count, duration, money
 from storyloop.world.text import readable
 
@@ -39,7 +39,7 @@ class Face(Protocol):
         """What the agent is doing right now."""
         ...
 
-    def end(self, state: RunState, report_path: str | None) -> None:
+    def end(self, state: RunState, account: Account, report_path: str | None) -> None:
         """The answer."""
         ...
 
@@ -67,8 +67,8 @@ class QuietFace:
     def seen(self, text: str) -> None: ...
     def close(self) -> None: ...
 
-    def end(self, state: RunState, report_path: str | None) -> None:
-        click.echo(readable(summary(state, datetime.now(UTC), report_path)))
+    def end(self, state: RunState, account: Account, report_path: str | None) -> None:
+        click.echo(readable(summary(state, account, datetime.now(UTC), report_path)))
 
 
 class PlainFace(QuietFace):
@@ -86,9 +86,9 @@ class PlainFace(QuietFace):
             stamp = f"{event.at:%Y-%m-%dT%H:%M:%SZ}  " if self._stamped else ""
             click.echo(readable(stamp + line), err=True)
 
-    def end(self, state: RunState, report_path: str | None) -> None:
+    def end(self, state: RunState, account: Account, report_path: str | None) -> None:
         click.echo("", err=True)
-        super().end(state, report_path)
+        super().end(state, account, report_path)
 
 
 class JsonFace(QuietFace):
@@ -97,8 +97,8 @@ class JsonFace(QuietFace):
     def event(self, event: Event, state: RunState) -> None:  # noqa: ARG002 - the protocol's
         click.echo(json_line(event))
 
-    def end(self, state: RunState, report_path: str | None) -> None:
-        click.echo(json_line(show_json(state, report=report_path)))
+    def end(self, state: RunState, account: Account, report_path: str | None) -> None:
+        click.echo(json_line(report_json(state, account, report_path)))
 
 
 class LiveFace(PlainFace):
@@ -133,9 +133,9 @@ class LiveFace(PlainFace):
     def seen(self, text: str) -> None:
         self._doing = readable(text)
 
-    def end(self, state: RunState, report_path: str | None) -> None:
+    def end(self, state: RunState, account: Account, report_path: str | None) -> None:
         self.close()
-        super().end(state, report_path)
+        super().end(state, account, report_path)
 
     def close(self) -> None:
         self._live.stop()

@@ -84,7 +84,7 @@ def resume(run_id: str | None, prompts: bool, quiet: bool, verbose: bool, as_jso
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
     drive = service.resume(row.run_id, flags=Flags(**said), prompts=prompts)
     if isinstance(drive, RunState):
-        face.end(drive, service.report_file(row.run_id))
+        face.end(drive, service.account(row.run_id), service.report_file(row.run_id))
         return exit_code(drive)
     return driven(service, drive, face)
 
@@ -104,7 +104,7 @@ def driven(service: Service, drive: Drive, face: Face) -> int:
     try:
         with drive:
             state = drive.run(face.event, seen=face.seen)
-            face.end(state, service.report_file(state.run_id))
+            face.end(state, service.account(state.run_id), service.report_file(state.run_id))
             return exit_code(state, signal=caught[0] if caught else None)
     finally:
         face.close()

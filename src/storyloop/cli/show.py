@@ -16,8 +16,8 @@ from storyloop.core.steps import errand_of
 from storyloop.core.words import RunStatus
 from storyloop.views.history import history
 from storyloop.views.learnt import knowledge_json, knowledge_lines
-from storyloop.views.report import cost_lines, evidence_lines, story_lines, summary
-from storyloop.views.rows import show_json
+from storyloop.views.proof import evidence_json, evidence_lines
+from storyloop.views.report import cost_lines, report_json, story_lines, summary
 from storyloop.wiring import make_archive
 from storyloop.world.text import readable
 
@@ -30,7 +30,12 @@ from storyloop.world.text import readable
 @click.option("--cost", is_flag=True, help="Calls, tokens and money, by phase and by agent.")
 @click.option("--knowledge", is_flag=True, help="What the stories taught about the project.")
 @click.option("--prompt", is_flag=True, help="What an agent is asked next, or was asked last.")
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON (with --events: JSON lines).")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="As JSON: everything, or --events (lines), --evidence, --knowledge.",
+)
 def show(
     run_id: str | None,
     story: str | None,
@@ -60,22 +65,26 @@ def show(
         click.echo(readable(_prompt(state, story, archive.run_dir(row.run_id))), nl=False)
         return 0
     if as_json:
-        told = (
-            knowledge_json(state.knowledge) if knowledge else show_json(state, report=archive.report_file(row.run_id))
-        )
+        if knowledge:
+            told = knowledge_json(state.knowledge)
+        elif evidence:
+            told = evidence_json(state, story)
+        else:
+            told = report_json(state, archive.account(row.run_id), archive.report_file(row.run_id))
         click.echo(json_line(told))
         return 0
     parts: list[list[str]] = []
-    if story is not None:
+    if story is not None and not evidence:
         parts.append(story_lines(state, story))
     if evidence:
-        parts.append(evidence_lines(state, story))
+        parts.append([*evidence_lines(state, story), f"outputs are in {archive.run_dir(row.run_id)}"])
     if cost:
-        parts.append(cost_lines(state))
+        parts.append(cost_lines(state, archive.account(row.run_id)))
     if knowledge:
         parts.append(knowledge_lines(state.knowledge))
     if not parts:
-        parts.append([f"run {state.run_id}", summary(state, datetime.now(UTC), archive.report_file(row.run_id))])
+        account, file = archive.account(row.run_id), archive.report_file(row.run_id)
+        parts.append([f"run {state.run_id}", summary(state, account, datetime.now(UTC), file)])
     click.echo(readable("\n\n".join("\n".join(lines) for lines in parts)))
     if state.status is RunStatus.RUNNING and archive.holder(row.run_id) is None:
         click.echo(f"No process has it any more. Go on with: storyloop resume {row.run_id[:8]}")

@@ -3,7 +3,7 @@
 from storyloop.core.bounds import Bounds
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.spec import Spec
-from storyloop.views.report import NOT_BUILT
+from storyloop.views.report import REVIEW_NOT_RUN
 from storyloop.views.words import count, duration
 
 
@@ -18,7 +18,7 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         ("checks", checks),
         ("at most", bounds_line(most)),
         ("sandbox", sandbox),
-        ("not built yet", "; ".join(NOT_BUILT)),
+        ("not built yet", REVIEW_NOT_RUN),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
 

@@ -1,17 +1,27 @@
-"""The report: what shipped, what did not and why, what is proven by what, and what it cost. Markdown."""
+"""The report: what shipped, what did not and why, what is proven by what, what is not, and what it all cost.
 
+One value, shown in three ways: as a file of Markdown, on one screen of a terminal, and as JSON.
+"""
+
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
+
+import msgspec
 
 from storyloop.core.evidence import Verdict
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
-from storyloop.views.rows import CriterionRow, StoryRow, check_rows, final_line, story_rows
+from storyloop.views.account import Account, Retry, Spent
+from storyloop.views.rows import CriterionRow, StoryRow, check_rows, final_line, show_json, story_rows
 from storyloop.views.words import count, duration, money, tokens
 
-NOT_BUILT = ("review: not run",)
+REVIEW_NOT_RUN = "review: not run"
+_MOST_ROWS = 12  # stories on one screen,
+_MOST_REASON = 130  # and characters of why one did not pass
 
-_PROVEN = {
+PROVEN = {
     Verdict.PROVEN: "proven",
     Verdict.STALE: "proven when it landed; later commits changed the tree since",
     Verdict.VACUOUS: "green, but it was green before the work too (vacuous)",
@@ -20,6 +30,56 @@ _PROVEN = {
     Verdict.UNMEASURED: "could not be measured",
     Verdict.JUDGED: "judged",
 }
+
+
+class Unshipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A story that did not pass: why, what keeps its work, and the command that shows it."""
+
+    id: str
+    state: StoryState
+    reason: str
+    pins: tuple[str, ...]
+    show: str | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything there is to say about a run; the sentences are for a person."""
+
+    headline: str
+    shipped: tuple[str, ...]
+    unshipped: tuple[Unshipped, ...]
+    verdicts: dict[str, int]  # how many criteria of what shipped have each
+    not_proven: tuple[str, ...]  # criteria of what shipped that no command proves,
+    not_measured: tuple[str, ...]  # and what else nobody has measured
+    final_proof: str
+    review: str
+    suspicions: tuple[str, ...]  # that a change bends its own proof
+    findings: tuple[str, ...]  # what agents or checks did that was undone or set aside
+    seconds: float  # from its beginning to its end, or until now
+    account: Account
+    way_on: str | None
+
+
+def report_of(state: RunState, account: Account, now: datetime) -> Report:
+    """The run as it stands, whether it has ended or not."""
+    rows = story_rows(state)
+    shipped = [row for row in rows if row.state is StoryState.PASSED]
+    verdicts = [criterion.verdict for row in shipped for criterion in row.evidence]
+    return Report(
+        headline=headline(state),
+        shipped=tuple(row.id for row in shipped),
+        unshipped=tuple(_unshipped(row) for row in rows if row.state is not StoryState.PASSED),
+        verdicts={verdict.value: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts},
+        not_proven=tuple(line for row in shipped for line in _unsure(row)),
+        not_measured=tuple(_not_measured(state)),
+        final_proof=final_line(state),
+        review=REVIEW_NOT_RUN,
+        suspicions=tuple(f"{row.id}: {suspicion}" for row in rows for suspicion in row.suspicions),
+        findings=tuple(dict.fromkeys(finding.detail for finding in state.going.findings)),
+        seconds=state.run_duration_secs(now if state.status is RunStatus.RUNNING else state.going.last_at),
+        account=account,
+        way_on=way_on(state),
+    )
 
 
 def headline(state: RunState) -> str:
@@ -39,44 +99,6 @@ def headline(state: RunState) -> str:
             return f"Interrupted: {of} so far."
         case RunStatus.RUNNING:
             return f"Running: {of} so far."
-
-
-def report(state: RunState, now: datetime) -> str:
-    """The whole report."""
-    progress = state.going
-    rows = story_rows(state)
-    ledger = progress.ledger
-    parts = [
-        f"# {progress.spec.title}",
-        headline(state),
-        "\n".join(
-            [
-                f"- run {state.run_id}",
-                f"- branch `{state.branch}` at `{progress.tip[:12]}`, worktree {progress.worktree}",
-                f"- {duration(state.run_duration_secs(now))}, {count(ledger.calls, 'agent call')}, "
-                f"{tokens(state.total_usage)}, {money(ledger.total)}",
-                *(f"- {line}" for line in (*NOT_BUILT, final_line(state))),
-            ]
-        ),
-        "## Stories",
-        *(_story(row) for row in rows),
-    ]
-    checks = check_rows(state)
-    if checks:
-        lines = [f"- {c.name}: `{c.command}` {c.reading}" + (" (inherited)" if c.inherited else "") for c in checks]
-        parts += ["## Checks", "\n".join(lines)]
-    unsure = [line for row in rows for line in _unsure(row)]
-    if unsure:
-        parts += ["## Not proven", "\n".join(unsure)]
-    if progress.findings:
-        details = dict.fromkeys(f"- {finding.detail}" for finding in progress.findings)
-        parts += ["## What was undone or set aside", "\n".join(details)]
-    if ledger.by_agent:
-        lines = [
-            f"- {name}: {count(s.calls, 'call')}, {tokens(s.usage)}, {money(s)}" for name, s in ledger.by_agent.items()
-        ]
-        parts += ["## Agents", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
 
 
 def way_on(state: RunState) -> str | None:
@@ -99,77 +121,165 @@ def way_on(state: RunState) -> str | None:
             return None
 
 
+def _unshipped(row: StoryRow) -> Unshipped:
+    show = f"git show {row.pins[-1]}" if row.pins else None
+    return Unshipped(id=row.id, state=row.state, reason=row.reason, pins=row.pins, show=show)
+
+
+def _unsure(row: StoryRow) -> list[str]:
+    told = (Verdict.UNPROVEN, Verdict.VACUOUS, Verdict.UNMEASURED, Verdict.JUDGED)
+    return [f"{row.id}, criterion {c.number} ({c.criterion}): {told_of(c)}" for c in row.evidence if c.verdict in told]
+
+
+def _not_measured(state: RunState) -> Iterator[str]:
+    ledger = state.going.ledger
+    for check in check_rows(state):
+        if check.reading in ("unmeasured", "not run"):
+            yield f"check {check.name}: {check.reading}"
+        elif check.inherited:
+            yield f"check {check.name} was red before the work and has not been green since: it proves nothing"
+    if not state.going.final.tree:
+        yield final_line(state)
+    if unpriced := ledger.total.unpriced_calls:
+        yield f"what {count(unpriced, 'call')} cost: no price is known"
+    for name, spent in ledger.by_agent.items():
+        if spent.usage is None:
+            yield f"the tokens of {name}: it does not tell them"
+
+
+def told_of(row: CriterionRow) -> str:
+    """What is known of a criterion, in words."""
+    if row.verify is not None and row.tree is None:
+        return "not proven: its command was not run on the work"
+    return PROVEN[row.verdict]
+
+
+# --- a file -----------------------------------------------------------------------------------------------
+
+
+def report(state: RunState, account: Account, now: datetime) -> str:
+    """The whole report, as Markdown."""
+    progress, told, rows = state.going, report_of(state, account, now), story_rows(state)
+    ledger = progress.ledger
+    facts = [
+        f"run {state.run_id}",
+        f"branch `{state.branch}` at `{progress.tip[:12]}`, worktree {progress.worktree}",
+        f"{duration(told.seconds)}, {count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, "
+        f"{money(ledger.total)}",
+        told.final_proof,
+    ]
+    checks = [
+        f"{c.name}: `{c.command}` {c.reading}" + (" (inherited)" if c.inherited else "") for c in check_rows(state)
+    ]
+    sections = {
+        "Shipped": [_story(row) for row in rows if row.id in told.shipped],
+        "Not shipped": [_story(row) for row in rows if row.id not in told.shipped],
+        "Checks": _listed(checks),
+        "Not proven": _listed(told.not_proven),
+        "Not measured": _listed(told.not_measured),
+        "Review": [told.review],
+        "Retries": _listed(_retried(retry) for retry in account.retries),
+        "What it cost": _table("phase", account.phases) + _table("agent", account.agents),
+        "What was undone or set aside": _listed(told.findings),
+    }
+    parts = [f"# {progress.spec.title}", told.headline, *_listed(facts)]
+    for heading, lines in sections.items():
+        parts += [f"## {heading}", *lines] if lines else []
+    return "\n\n".join([*parts, *([told.way_on] if told.way_on else [])]) + "\n"
+
+
+def _listed(lines: "Iterator[str] | list[str] | tuple[str, ...]") -> list[str]:
+    listed = "\n".join(f"- {line}" for line in lines)
+    return [listed] if listed else []
+
+
 def _story(row: StoryRow) -> str:
     told = f": {row.reason}" if row.reason else ""
-    head = (
-        f"### {row.id} {row.title}\n\n{row.state}{told} ({count(row.attempts, 'attempt')}, {count(row.calls, 'call')})"
-    )
+    made = f"{count(row.attempts, 'attempt')}, {count(row.calls, 'call')}"
     lines = [_criterion(c) for c in row.evidence]
     lines += [f"- committed as `{commit[:12]}`" for commit in row.commits]
-    lines += [f"- work kept by `{pin}`" for pin in row.pins]
+    lines += [f"- work kept by `{pin}`; `git show {pin}` shows it" for pin in row.pins]
     lines += [f"- suspicious: {suspicion}" for suspicion in row.suspicions]
-    return head + "\n\n" + "\n".join(lines)
+    return f"### {row.id} {row.title}\n\n{row.state}{told} ({made})\n\n" + "\n".join(lines)
 
 
 def _criterion(row: CriterionRow) -> str:
     by = f" by `{row.verify}`" if row.verify else ""
     on = f" on tree `{row.tree[:12]}`" if row.tree else ""
     flaky = ", flaky (red, then green on an immediate second run)" if row.flaky else ""
-    return f"- {row.number}. {row.criterion}: {_told(row)}{by}{on}{flaky}"
+    return f"- {row.number}. {row.criterion}: {told_of(row)}{by}{on}{flaky}"
 
 
-def _told(row: CriterionRow) -> str:
-    if row.verify is not None and row.tree is None:
-        return "not proven: its command was not run on the work"
-    return _PROVEN[row.verdict]
+def _retried(retry: Retry) -> str:
+    return f"{retry.story} call {retry.call} of {retry.ref} ({retry.mode}): {retry.cause}".lstrip()
 
 
-def _unsure(row: StoryRow) -> list[str]:
-    told = (Verdict.UNPROVEN, Verdict.VACUOUS, Verdict.UNMEASURED)
-    return [
-        f"- {row.id}, criterion {c.number} ({c.criterion}): {_told(c)}"
-        for c in row.evidence
-        if c.verdict in told and row.state is StoryState.PASSED
-    ]
+def _table(of: str, rows: dict[str, Spent]) -> list[str]:
+    heads = (of, "calls", "tokens", "money", "agents", "commands", "waiting")
+    lines = [heads, ("---",) * len(heads), *((name, *_columns(spent)) for name, spent in rows.items())]
+    return ["\n".join(f"| {' | '.join(line)} |" for line in lines)] if rows else []
 
 
-def summary(state: RunState, now: datetime, report_path: str | None) -> str:
+def _columns(spent: Spent) -> tuple[str, ...]:
+    calls = spent.spending.calls
+    asked = (tokens(spent.spending.usage), money(spent.spending)) if calls else ("", "")
+    times = (duration(seconds) if seconds else "" for seconds in (spent.agent, spent.commands, spent.waited))
+    return (str(calls), *asked, *times)
+
+
+# --- JSON --------------------------------------------------------------------------------------------------
+
+
+def report_json(state: RunState, account: Account, report_path: str | None) -> dict[str, Any]:
+    """What `show RUN --json` prints, the report's values and its file under `report`."""
+    told = report_of(state, account, state.going.last_at)
+    return show_json(state, report={"file": report_path, **msgspec.structs.asdict(told)})
+
+
+# --- a screen ---------------------------------------------------------------------------------------------
+
+
+def summary(state: RunState, account: Account, now: datetime, report_path: str | None) -> str:
     """The report in one screen: the answer that `run` prints at its end."""
-    ledger = state.going.ledger
-    rows = story_rows(state)
+    told, rows, ledger = report_of(state, account, now), story_rows(state), state.going.ledger
     width = max((len(row.id) for row in rows), default=0)
-    shown = rows if len(rows) <= 24 else [row for row in rows if row.state is not StoryState.PASSED][:24]
-    lines = [headline(state), ""]
-    lines += [f"  {row.id:<{width}}  {row.state:<8} {_proof(row)}" for row in shown]
+    shown = (
+        sorted(rows, key=lambda row: row.state is StoryState.PASSED)[:_MOST_ROWS] if len(rows) > _MOST_ROWS else rows
+    )
+    lines = [told.headline, ""]
+    lines += [f"  {row.id:<{width}}  {row.state:<8} {_proof(row)}".rstrip() for row in shown]
     if len(shown) < len(rows):
         lines.append(f"  and {count(len(rows) - len(shown), 'more story')}")
-    unsure = sum(len(_unsure(row)) for row in rows)
-    if unsure:
-        lines += ["", f"{count(unsure, 'criterion')} not proven; the report names them."]
-    suspicions = sum(len(row.suspicions) for row in rows)
-    if suspicions:
-        lines += ["", f"{count(suspicions, 'suspicion')} that a change bends its own proof; the report names them."]
+    if any(row.pins for row in rows if row.id not in told.shipped):
+        lines.append(f"  What they left is kept; how to see it: storyloop show {state.run_id[:8]} --story ID")
+    lines.append("")
+    if told.verdicts:
+        lines.append("criteria: " + ", ".join(f"{number} {verdict}" for verdict, number in told.verdicts.items()))
+    if told.suspicions:
+        bent = count(len(told.suspicions), "suspicion")
+        lines.append(f"{bent} that a change bends its own proof; the report names them.")
     if state.going.findings:
-        lines += [
-            "",
-            f"{count(len(state.going.findings), 'finding')}: what agents or checks did that was undone or set aside.",
-        ]
+        found = count(len(state.going.findings), "finding")
+        lines.append(f"{found}: what agents or checks did that was undone or set aside.")
+    phases = account.phases.values()
+    spent = {name: sum(getattr(phase, name) for phase in phases) for name in ("agent", "commands", "waited")}
+    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items() if seconds)
+    reasons = ", ".join(f"{number} {why}" for why, number in account.reasons.items())
     lines += [
-        "",
-        f"{duration(state.run_duration_secs(now))}, {count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, "
-        f"{money(ledger.total)}",
-        "; ".join((*NOT_BUILT, final_line(state))),
+        f"{duration(told.seconds)}" + (f" ({parts})" if parts else ""),
+        f"{count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, {money(ledger.total)}"
+        + (f"; asked again: {reasons}" if reasons else ""),
+        f"{told.review}; {told.final_proof}",
         f"branch {state.branch}  at  {state.going.tip[:12]}",
+        *([f"report {report_path}"] if report_path else []),
+        *([told.way_on] if told.way_on else []),
     ]
-    if report_path is not None:
-        lines.append(f"report {report_path}")
-    on = way_on(state)
-    return "\n".join([*lines, *([on] if on else [])])
+    return "\n".join(lines)
 
 
 def _proof(row: StoryRow) -> str:
     if row.state is not StoryState.PASSED:
-        return row.reason + (f"; work kept by {row.pins[-1]}" if row.pins else "")
+        return row.reason if len(row.reason) <= _MOST_REASON else f"{row.reason[: _MOST_REASON - 3]}..."
     proven = sum(c.verdict in (Verdict.PROVEN, Verdict.STALE) for c in row.evidence)
     told = f"{proven} of {len(row.evidence)} criteria proven"
     commit = f", commit {row.commits[-1][:12]}" if row.commits else ""
@@ -182,36 +292,17 @@ def story_lines(state: RunState, story: str) -> list[str]:
     return _story(row).splitlines()
 
 
-def evidence_lines(state: RunState, story: str | None) -> list[str]:
-    """What proves each criterion, of all stories or one, and whether it still holds on the branch's tip."""
-    lines: list[str] = []
-    for row in story_rows(state):
-        if story in (None, row.id):
-            lines += [
-                f"{row.id}  {row.title} ({row.state})",
-                *(f"  {line}" for c in row.evidence for line in _detail(c)),
-                "",
-            ]
-    return [*lines, final_line(state)]
-
-
-def cost_lines(state: RunState) -> list[str]:
-    """Calls, tokens and money, by phase and by agent; what is unknown is said to be."""
+def cost_lines(state: RunState, account: Account) -> list[str]:
+    """Calls, tokens, money and time, by phase and by agent; what is unknown is said to be."""
     ledger = state.going.ledger
     lines = [f"total  {count(ledger.calls, 'call')}, {tokens(state.total_usage)}, {money(ledger.total)}", ""]
-    lines += [f"  {phase}  {tokens(usage)}" for phase, usage in state.phase_usage.items()]
-    lines += [""] if state.phase_usage else []
-    lines += [
-        f"  {name}  {count(s.calls, 'call')}, {tokens(s.usage)}, {money(s)}" for name, s in ledger.by_agent.items()
-    ]
-    return [*lines, "", f"waited {duration(ledger.waited)}, at work {duration(ledger.active)}"]
+    for rows in (account.phases, account.agents):
+        lines += [*(f"  {name}  {_spent(spent)}" for name, spent in rows.items()), *([""] if rows else [])]
+    return [*lines, f"waited {duration(ledger.waited)}, at work {duration(ledger.active)}"]
 
 
-def _detail(row: CriterionRow) -> list[str]:
-    lines = [f"{row.number}. {row.criterion}", f"   {_told(row)}" + (", flaky" if row.flaky else "")]
-    if row.verify:
-        ended = f", exit status {row.exit_status}" if row.exit_status is not None else ""
-        lines.append(f"   `{row.verify}`{ended}")
-    if row.tree:
-        lines.append(f"   tree {row.tree[:12]}, output {(row.output_digest or '')[:12]}, {row.at}")
-    return lines
+def _spent(spent: Spent) -> str:
+    spending = spent.spending
+    asked = [count(spending.calls, "call"), tokens(spending.usage), money(spending)] if spending.calls else []
+    times = {"agents": spent.agent, "commands": spent.commands, "waiting": spent.waited}
+    return ", ".join([*asked, *(f"{name} {duration(seconds)}" for name, seconds in times.items() if seconds)])

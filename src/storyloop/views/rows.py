@@ -7,6 +7,7 @@ import msgspec
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
+from storyloop.core.policy import Command
 from storyloop.core.progress import Measurement, StoryProgress, StoryState, Work
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -51,6 +52,8 @@ class CriterionRow(msgspec.Struct, frozen=True, kw_only=True):
     exit_status: int | None
     output_digest: str | None
     at: str | None
+    output: str | None  # the file, below the run's directory
+    reason: str  # why it could not be measured, or is red without an exit status
 
 
 class StoryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,10 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     reading: str  # green | flaky | red | unmeasured | not run
     inherited: bool
     at: str | None
+    tree: str | None
+    exit_status: int | None
+    output: str | None
+    reason: str
 
 
 def story_rows(state: RunState) -> tuple[StoryRow, ...]:
@@ -93,15 +100,27 @@ def check_rows(state: RunState) -> tuple[CheckRow, ...]:
             if evidence.check and (evidence.check not in newest or newest[evidence.check].at < evidence.at):
                 newest[evidence.check] = evidence
     return tuple(
-        CheckRow(
-            name=name,
-            command=check.run,
-            reading=newest[name].reading.value if name in newest else "not run",
-            inherited=name in progress.inherited,
-            at=newest[name].at.isoformat().replace("+00:00", "Z") if name in newest else None,
-        )
+        _check_row(name, check, newest.get(name), inherited=name in progress.inherited)
         for name, check in state.effective_config().checks.items()
     )
+
+
+def _check_row(name: str, check: Command, evidence: Evidence | None, *, inherited: bool) -> CheckRow:
+    return CheckRow(
+        name=name,
+        command=check.run,
+        reading=evidence.reading.value if evidence else "not run",
+        inherited=inherited,
+        at=_moment(evidence),
+        tree=evidence.tree if evidence else None,
+        exit_status=evidence.exit_status if evidence else None,
+        output=evidence.output if evidence else None,
+        reason=evidence.reason if evidence else "",
+    )
+
+
+def _moment(evidence: Evidence | None) -> str | None:
+    return evidence.at.isoformat().replace("+00:00", "Z") if evidence else None
 
 
 def final_line(state: RunState) -> str:
@@ -121,7 +140,7 @@ def _final_label(measurement: Measurement) -> str:
     return f"{story} {measurement.evidence.label}".strip()
 
 
-def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:
+def show_json(state: RunState, *, report: object) -> dict[str, Any]:
     """What `show RUN --json` prints."""
     progress, policy = state.going, state.effective_config()
     ledger = progress.ledger
@@ -144,13 +163,14 @@ def show_json(state: RunState, *, report: str | None) -> dict[str, Any]:
     return msgspec.to_builtins(shown)
 
 
+_SHOWN = ("criterion", "verify", "verdict", "flaky", "tree", "exit_status", "output_digest", "at")
+
+
 def _shown(row: StoryRow) -> dict[str, Any]:
-    """The row as the contract has it; faces of text number criteria and name pins and suspicions besides."""
+    """The row as the contract has it; other faces number criteria and name pins, files and suspicions besides."""
     shown = msgspec.structs.asdict(row)
     del shown["pins"], shown["suspicions"]
-    shown["evidence"] = [msgspec.structs.asdict(criterion) for criterion in row.evidence]
-    for criterion in shown["evidence"]:
-        del criterion["number"]
+    shown["evidence"] = [{name: getattr(criterion, name) for name in _SHOWN} for criterion in row.evidence]
     return shown
 
 
@@ -185,7 +205,9 @@ def _criterion_row(
         tree=evidence.tree if evidence else None,
         exit_status=evidence.exit_status if evidence else None,
         output_digest=evidence.output_digest if evidence else None,
-        at=evidence.at.isoformat().replace("+00:00", "Z") if evidence else None,
+        at=_moment(evidence),
+        output=evidence.output if evidence else None,
+        reason=evidence.reason if evidence else "",
     )
 
 
