@@ -47,6 +47,7 @@ from storyloop.core.policy import (
     SandboxMode,
     SandboxPolicy,
     StoryBudget,
+    Way,
     WorktreePolicy,
 )
 
@@ -97,6 +98,8 @@ calls = 200
 tokens = 5_000_000
 usd = 20
 time = "8h"
+[escalation]
+attempts = ["plan-first", "agent:mine:big", "fresh"]
 [budget.story]
 calls = 9
 usd = 4.5
@@ -189,6 +192,7 @@ def test_a_file_with_every_setting_loads_completely(place: Place) -> None:
             on_exhausted=OnExhausted.COMMIT,
         ),
         require=Require.CRITERIA,
+        escalation=(Way.PLAN_FIRST, AgentRef("mine", "big"), Way.FRESH),
         budget=Budget(calls=200, tokens=5_000_000, usd=20.0, time=28800.0, story=StoryBudget(calls=9, usd=4.5)),
         review=ReviewPolicy(enabled=False),
         pull_request=PullRequestPolicy(create=True, draft=True),
@@ -423,6 +427,12 @@ DURATION_ABOVE = 'must be a duration above 0 such as "90s", "10m" or "1h30m", or
         ("chains.default", '"mine"', 'must be a list of agents, each "agent" or "agent:model", not "mine".'),
         ("drains.story", '["mine", "mine"]', "names mine twice"),
         ("drains.story", '["mine:"]', 'has the entry "mine:": write "agent:model".'),
+        ("escalation.attempts", '["fersh"]', 'has the entry "fersh": did you mean "fresh"?'),
+        ("escalation.attempts", '["agnet:mine"]', 'has the entry "agnet:mine": did you mean "agent:mine"?'),
+        ("escalation.attempts", '["zzz"]', 'has the entry "zzz": the entries are "continue", "fresh", "plan-f'),
+        ("escalation.attempts", '["agent:"]', 'has the entry "agent:": write "agent:NAME" or "agent:NAME:MODEL".'),
+        ("escalation.attempts", '["agent:mine:"]', 'has the entry "mine:": write "agent:model".'),
+        ("escalation.attempts", '"fresh"', 'must be a list of "continue", "fresh", "plan-first", "smaller-steps", "'),
         ("drains.story", '[":small"]', 'has the entry ":small": write "agent:model".'),
     ],
 )  # fmt: skip
@@ -521,6 +531,7 @@ def test_a_byte_order_mark_is_no_mistake(place: Place) -> None:
     [
         ('[chains]\ndefault = ["mien"]\n', "chains.default names mien, but there is no such agent. Did you mean mine"),
         ('[chains]\ndefault = ["zzz"]\n', "such agent. Described are mine, other. Built in are claude, codex, open"),
+        ('[escalation]\nattempts = ["agent:cluade"]\n', "names cluade, but there is no such agent. Did you mean claude?"),
         ('[drains]\nreview = ["zzz"]\n', "line 2: drains.review names zzz, but there is no such agent."),
         ('[agents.a]\ncommand = ["x"]\n', 'line 2: agents.a has no kind. Write kind = "command" (any program)'),
         ('[agents.a]\nkind = "command"\n', 'agents.a is of kind "command", but has no command. Write command = ["./'),
@@ -648,6 +659,23 @@ def test_flags_are_the_users_own_hand(place: Place) -> None:
     )
 
 
+def test_agents_given_as_flags_are_the_only_ones_of_the_escalation_too(place: Place) -> None:
+    """Entries that name others are continuations; when a run is resumed as well."""
+    text = MINE + '[escalation]\nattempts = ["agent:mine", "fresh", "agent:other"]\n[limits]\ncontinuations = 3\n'
+    chosen = (Way.CONTINUE, Way.FRESH, AgentRef("other"))
+    flags = Flags(agents=("other",))
+    assert place.load(repository=text, flags=flags).policy.escalation == chosen
+    assert amended(place.load(repository=text).policy, flags).escalation == chosen
+
+
+def test_entries_of_an_escalation_that_no_attempt_reaches_are_told(place: Place) -> None:
+    """It adds no attempt."""
+    text = '[limits]\ncontinuations = 2\n[escalation]\nattempts = ["continue", "fresh", "agent:claude"]\n'
+    told = "escalation.attempts has 3 entries, but limits.continuations allows 2: what is behind them is never reached."
+    assert place.load(repository=text).warnings == (told,)
+    assert place.load(repository=text.replace("2", "3")).warnings == ()
+
+
 def test_no_pull_request_can_be_said_against_a_file(place: Place) -> None:
     """`--no-pr` is more than the absence of `--pr`."""
     loaded = place.load(repository="[pull_request]\ncreate = true", flags=Flags(pull_request=False))
@@ -688,7 +716,10 @@ def test_a_frozen_policy_is_amended_without_reading_files(place: Place) -> None:
         frozen, budget=msgspec.structs.replace(frozen.budget, calls=300)
     )
     assert amended(frozen, Flags(agents=("played",))) == msgspec.structs.replace(
-        frozen, chain=(AgentRef("played"),), drains={}
+        frozen,
+        chain=(AgentRef("played"),),
+        drains={},
+        escalation=(Way.PLAN_FIRST, Way.CONTINUE, Way.FRESH),
     )
     amendment = amended(frozen, Flags(agents=("gemini",)))
     assert amendment.agents == {**frozen.agents, "gemini": AgentSpec(kind=AgentKind.PROFILE, profile="gemini")}

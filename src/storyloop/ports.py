@@ -17,7 +17,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
-from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy
+from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy, Way
 from storyloop.core.progress import Red
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -445,6 +445,7 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     knowledge: str = ""  # rendered, within its budget
     attempt: int = 0
     attempts: int = 1  # how many there may be
+    way: Way = Way.CONTINUE  # how this attempt is to be made
     handover: Handover | None = None  # of a continuation, and for the words of a commit
     repeated: int = 0  # so many attempts in a row came to the same result; 0 unless that is a loop
     hint: str = ""  # why this story is taken up again

@@ -19,7 +19,7 @@ from storyloop.config.load import Loaded, amended, load
 from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
-from storyloop.core.policy import AgentSpec, Drain, Policy, Require
+from storyloop.core.policy import AgentSpec, Drain, Policy, Require, agents_of
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
@@ -162,12 +162,13 @@ class Service(Archive):
                 "No agent is configured.",
                 "Set [chains] default in storyloop.toml (`storyloop init` writes one), or give --agent NAME.",
             )
-        names = list(dict.fromkeys(ref.agent for ref in chain))
+        ladder = agents_of(policy.escalation)
+        names = list(dict.fromkeys(ref.agent for ref in (*chain, *ladder)))
         absent = {name: self._tools.absent_program(policy.agents[name]) for name in names}
         missing = [
             f"agent {name}: {program} was not found or is not executable" for name, program in absent.items() if program
         ]
-        if len(missing) == len(names):
+        if all(absent[ref.agent] for ref in chain):
             raise UserError(f"{'; '.join(missing)}.", "Install it, or correct [agents] in your configuration.")
         return tuple(missing)
 

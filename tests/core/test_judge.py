@@ -188,22 +188,23 @@ FAILS: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "nothing changed and nothing proves it": (
         {"changed": False},
         "nothing was changed",
-        "Nothing was changed. Do the work that the story asks for in the files of this directory.",
+        "The last attempt changed nothing. Do the work that the story asks for in the files of this directory.",
     ),
     "nothing changed, and a proof is red": (
         {"changed": False, "verify": ("v1",), "showed": {"v1": (RED, RED)}},
         "not green: criterion 1",
-        "Make these pass; we ran them on your work and they did not:\n- criterion 1: `v1` ended with exit status 1",
+        "The last attempt changed nothing. Make these pass; we ran them on your work and they did not:\n"
+        "- criterion 1: `v1` ended with exit status 1",
     ),
     "nothing changed, its proof is green, but a check is red": (
         {"changed": False, "verify": ("v1",), "showed": {"test": (RED, RED)}},
         NOT_GREEN,
-        MADE_GREEN + "ended with exit status 1",
+        "The last attempt changed nothing. " + MADE_GREEN + "ended with exit status 1",
     ),
     "nothing changed, where no proof is required": (
         {"changed": False, "checks": (), "require": Require.NONE},
         "nothing was changed",
-        "Nothing was changed. Do the work that the story asks for in the files of this directory.",
+        "The last attempt changed nothing. Do the work that the story asks for in the files of this directory.",
     ),
     "no command could prove it": ({"checks": ()}, "no command could prove it", None),
     "nothing that was run was green": (

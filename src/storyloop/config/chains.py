@@ -10,15 +10,17 @@ from typing import cast
 
 import msgspec
 
+from storyloop.config.kinds import nearest
 from storyloop.config.layers import DEFAULT, Said
-from storyloop.config.settings import PROFILES, SPEAK_ACP, WrittenKind, nearest
-from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain, Policy
+from storyloop.config.settings import PROFILES, SPEAK_ACP, WrittenKind
+from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain, Policy, Rung, agents_of
 
 _OWED = {
     WrittenKind.COMMAND: ("command", '["./my-agent", "--yes"]'),
     WrittenKind.SCRIPT: ("script", '"turns.toml"'),
     WrittenKind.ACP: ("command", '["my-agent", "--acp"], the command of an agent that speaks ACP'),
 }
+_LADDER = "escalation.attempts"
 _KINDS = 'kind = "command" (any program), "acp" (any ACP agent) or "script" (a file of turns)'
 
 
@@ -63,7 +65,8 @@ def built_in(chains: Mapping[str, tuple[AgentRef, ...]]) -> dict[str, AgentSpec]
 
 def _chains(said: Said) -> dict[str, tuple[AgentRef, ...]]:
     keys = ("chains.default", *(f"drains.{drain}" for drain in Drain))
-    return {key: cast("tuple[AgentRef, ...]", said.values[key]) for key in keys if key in said.values}
+    chains = {key: cast("tuple[AgentRef, ...]", said.values[key]) for key in keys if key in said.values}
+    return chains | {_LADDER: agents_of(cast("tuple[Rung, ...]", said.values.get(_LADDER, ())))}
 
 
 def _fault(name: str, agent: Mapping[str, object], *, kind: object) -> tuple[str, str] | None:
@@ -113,7 +116,7 @@ def check_chains(policy: Policy, described: Described, said: Said) -> None:
 
 def _named(policy: Policy) -> Iterator[tuple[str, str]]:
     chains = {"chains.default": policy.chain, **{f"drains.{d}": refs for d, refs in policy.drains.items()}}
-    for key, chain in chains.items():
+    for key, chain in (chains | {_LADDER: agents_of(policy.escalation)}).items():
         for name in dict.fromkeys(ref.agent for ref in chain):
             yield key, name
 

@@ -6,13 +6,13 @@ exceptions are meant: a duration is a text or a number of seconds, a check is a 
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
 from typing import cast
 
 import msgspec
 
-from storyloop.core.policy import AgentRef, Command
+from storyloop.core.policy import AgentRef, Command, Rung, Way
 
 _MOST = 10**15  # a count that every journal, clock and float can hold
 _LONGEST = 366 * 86400.0
@@ -20,6 +20,8 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS))
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ASKED = "agent"  # an entry of an escalation that names one
+_RUNGS = ", ".join([*(f'"{way}"' for way in Way), f'"{_ASKED}:NAME"'])
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -227,6 +229,35 @@ def _read_chain(value: object) -> tuple[AgentRef, ...]:
     return tuple(AgentRef.parse(entry) for entry in entries)
 
 
+def _read_ladder(value: object) -> tuple[Rung, ...]:
+    return tuple(_rung(entry) for entry in _read_texts(_items(value, LADDER.accepts)))
+
+
+def _rung(entry: str) -> Rung:
+    if entry in list(Way):
+        return Way(entry)
+    word, colon, agent = entry.partition(":")
+    if word == _ASKED:
+        _unless(bool(agent), f'has the entry {literal(entry)}: write "{_ASKED}:NAME" or "{_ASKED}:NAME:MODEL".')
+        (ref,) = _read_chain([agent])
+        return ref
+    likely = nearest(word, [*Way, _ASKED])
+    cure = f"did you mean {literal(f'{likely}{colon}{agent}')}?" if likely else f"the entries are {_RUNGS}."
+    raise Unfit(f"has the entry {literal(entry)}: {cure}")
+
+
+def _plain_ladder(value: object) -> object:
+    rungs = cast("tuple[Rung, ...]", value)
+    return [f"{_ASKED}:{rung}" if isinstance(rung, AgentRef) else rung.value for rung in rungs]
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The one that the writer probably meant."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(wrong.lower(), list(known), n=1)), None)
+
+
 def _read_check(value: object) -> Command:
     if isinstance(value, str):
         return Command(run=_read_text(value))
@@ -270,6 +301,7 @@ PATTERN = Kind("a name with {branch} in it", _read_pattern, plain)
 VARIABLES = Kind("a list of variables' names", _read_variables, plain)
 ENVIRONMENT = Kind("a table of variables and their texts", _read_environment, plain)
 CHAIN = Kind('a list of agents, each "agent" or "agent:model"', _read_chain, plain)
+LADDER = Kind(f"a list of {_RUNGS}", _read_ladder, _plain_ladder)
 CHECK = Kind("a command, or a table with run, timeout, env and pass_env", _read_check, plain)
 
 _CHECK: Mapping[str, Kind] = {"run": TEXT, "timeout": DURATION, "env": ENVIRONMENT, "pass_env": VARIABLES}

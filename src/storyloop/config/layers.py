@@ -13,7 +13,7 @@ import msgspec
 from storyloop.config.files import ConfigErrors, Problem, lines_of, parse
 from storyloop.config.kinds import Unfit, literal
 from storyloop.config.settings import Setting, cure_for, default_of, is_name, is_section, lookup
-from storyloop.core.policy import OPTIONAL_DRAINS, Drain, SandboxMode
+from storyloop.core.policy import OPTIONAL_DRAINS, AgentRef, Drain, Rung, SandboxMode, Way, agents_of
 
 
 class Source(StrEnum):
@@ -186,3 +186,8 @@ def _bind_everywhere(said: Said) -> None:
             said.drop(key)
             if drain in OPTIONAL_DRAINS:
                 said.put(key, said.values["chains.default"], said.origins["chains.default"])
+    ladder = cast("tuple[Rung, ...]", said.values.get("escalation.attempts", ()))
+    chain = cast("tuple[AgentRef, ...]", said.values["chains.default"])
+    if not set(agents_of(ladder)) <= set(chain):
+        kept = tuple(rung if isinstance(rung, Way) or rung in chain else Way.CONTINUE for rung in ladder)
+        said.put("escalation.attempts", kept, said.origins["chains.default"])

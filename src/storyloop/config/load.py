@@ -80,6 +80,12 @@ def resolve(files: Sequence[Document], *, root: Path | None, flags: Flags = NO_F
         check_chains(policy, described, said)
     if said.problems:
         raise ConfigErrors(said.problems)
+    most = max(1, policy.limits.continuations)
+    if len(policy.escalation) > most:
+        said.warnings.append(
+            f"escalation.attempts has {len(policy.escalation)} entries, but limits.continuations allows"
+            f" {most}: what is behind them is never reached."
+        )
     later = [key for key in said.origins if (setting := lookup(key)) and setting.later]
     if later:
         said.warnings.append(f"Kept, but without effect in this version: {', '.join(later)}.")

@@ -6,14 +6,14 @@ stands for a name that the user chose, of an agent or of a check. A default is n
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import cast
 
 import msgspec
 
 from storyloop.config import kinds
-from storyloop.config.kinds import Kind
+from storyloop.config.kinds import Kind, nearest
 from storyloop.core.policy import Drain, NewTests, OnExhausted, Policy, Require, SandboxMode, Tampering
 
 # The built-in agents, which need no entry: the names of the table in `agents.profiles`, which is beside us.
@@ -85,6 +85,7 @@ SETTINGS = (
     Setting("limits.backoff", kinds.PAUSE, "The first pause between two cycles of a chain; it doubles."),
     Setting("limits.max_wait", kinds.PAUSE, "All waiting of a run together."),
     Setting("limits.on_exhausted", kinds.one_of(OnExhausted), "What becomes of work whose attempts are used up."),
+    Setting("escalation.attempts", kinds.LADDER, "How each attempt at a story is made; the last one holds."),
     Setting("proof.require", kinds.one_of(Require), "What must be provable before a run may start."),
     Setting("proof.tampering", kinds.one_of(Tampering), "What becomes of a change that bends its own proof."),
     Setting("proof.new_tests", kinds.one_of(NewTests), "Whether new tests are tried without the work, too."),
@@ -113,6 +114,7 @@ _ELSEWHERE = {
     "proof.require": ("require",),
     "proof.tampering": ("tampering",),
     "proof.new_tests": ("new_tests",),
+    "escalation.attempts": ("escalation",),
 }
 
 
@@ -155,13 +157,6 @@ def lookup(key: str) -> Setting | None:
 def is_section(key: str) -> bool:
     """Whether settings stand below this key."""
     return _row(key) in _SECTIONS
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The one that the writer probably meant."""
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(wrong.lower(), list(known), n=1)), None)
 
 
 def cure_for(wrong: str) -> str:

@@ -24,7 +24,7 @@ from storyloop.contracts.codec import schema_path
 from storyloop.core.artifacts import Issue, Severity
 from storyloop.core.errand import Mode
 from storyloop.core.errors import UserError
-from storyloop.core.policy import Drain
+from storyloop.core.policy import Drain, Way
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.words import DevelopmentStatus
 from storyloop.ports import Handover, PromptValues
@@ -231,6 +231,7 @@ def _samples() -> Iterator[PromptValues]:
             knowledge="text",
             attempt=1,
             attempts=2,
+            way=Way.PLAN_FIRST,
             handover=Handover(status=DevelopmentStatus.PARTIAL, summary="text", next_steps="text", files=("a",)),
             repeated=5,
             hint="text",

@@ -213,22 +213,29 @@ def work_failed(
     table: CoolingTable,
     limits: Limits,
     now: datetime,
+    chain: tuple[AgentRef, ...] | None = None,
 ) -> Moved:
-    """The artifact was valid but the work is not done: the next attempt, or the end of the errand."""
+    """The artifact was valid but the work is not done: the next attempt, or the end of the errand.
+
+    With a chain, the next attempt begins at its head; without one, it stays with the agent that it is at.
+    """
     cs = cs.trigger_continuation(
-        shortfall.status, shortfall.summary, shortfall.files, shortfall.next_steps
+        shortfall.status, shortfall.summary, shortfall.files, shortfall.steps()
     ).update_loop_detection_counters(shortfall.fingerprint)
+    failed = errand.ref
     errand = msgspec.structs.replace(errand, session=None, last_failure=shortfall.reason)
     if cs.continuations_exhausted():
         tries = f"{cs.continuation_attempt} attempt{'s' * (cs.continuation_attempt != 1)}"
         return msgspec.structs.replace(errand, stage=GivenUp(f"{tries} used up: {shortfall.reason}")), cs
+    if chain is not None:
+        errand = msgspec.structs.replace(errand, chain=chain, position=0)
     errand, cs = _at_this_or_first_ready(errand, cs, table, now)
     if cs.is_loop_detected():
         errand = msgspec.structs.replace(errand, rung=errand.rung + 1)
         if errand.rung >= 3:
             again = f"the same result {cs.consecutive_same_effect_count} times in a row: {shortfall.reason}"
             return msgspec.structs.replace(errand, stage=GivenUp(again)), cs
-        if errand.rung == 2:
+        if errand.rung == 2 and errand.ref == failed:
             errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
     return _capped(errand, limits), cs
 
@@ -239,9 +246,16 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     status: DevelopmentStatus
     summary: str
     files: tuple[str, ...]
-    next_steps: str | None
+    next_steps: str | None  # the agent's own
     reason: str  # one line, for the report
     fingerprint: str  # effect, arguments without counters, digest of the work product
+    asked: str = ""  # what we ask for, in our words
+
+    def steps(self) -> str | None:
+        """What is to be done, for the next attempt."""
+        if not self.asked or not self.next_steps:
+            return self.asked or self.next_steps
+        return f"{self.asked}\nYour own next steps were:\n{self.next_steps}"
 
 
 def limit_learned(errand: Errand, cs: ContinuationState, *, table: CoolingTable, now: datetime) -> Moved:

@@ -25,7 +25,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
-from storyloop.core.policy import WRITING_DRAINS, Drain, OnExhausted, Tampering
+from storyloop.core.policy import WRITING_DRAINS, AgentRef, Drain, OnExhausted, Tampering, Way
 from storyloop.core.progress import (
     Building,
     Closing,
@@ -184,7 +184,8 @@ def call_ended(run: Draft, event: CallEnded) -> None:
         now=event.at,
     )
     run.cooling = table
-    chain = policy.chain_of(errand.drain)  # another one, if the run was resumed with it during the call
+    # Another one, if the run was resumed with it during the call.
+    chain = policy.chain_of(errand.drain, attempt=errands.attempt_of(cs))
     errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
     snippet = report.snippet[-SNIPPET_CHARACTERS:] or work.snippet
     work = replace(work, snippet=snippet, spending=work.spending + spending)
@@ -233,12 +234,13 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
         case GivenUp(), Describing(landing=landing):
             run.put(replace(work, stage=landing))  # the message is then ours
         case Delivered(artifact=DevelopmentResult() as result), Building() if refusal := _refusal(run, work):
-            next_steps, reason = refusal
+            asked, reason = refusal
             shortfall = Shortfall(
                 status=DevelopmentStatus.FAILED,
                 summary=result.summary,
                 files=work.changed,
-                next_steps=next_steps,
+                next_steps=None,
+                asked=asked,
                 reason=reason,
                 fingerprint=f"call_agent/{errand.drain}/{work.story}/{errand.ref}/{reason}",
             )
@@ -308,9 +310,21 @@ def _fell_short(
     run: Draft, work: Work, shortfall: Shortfall, event: Event, *, evidence: tuple[Evidence, ...] = ()
 ) -> None:
     """The next attempt, or the end of the story's attempts."""
+    policy, attempt = run.effective_config(), work.cs.continuation_attempt + 1
+    rung = policy.rung(attempt)
+    if rung is Way.FRESH:
+        shortfall = replace(shortfall, summary="", next_steps=None)
     errand, cs = errands.work_failed(
-        work.errand, work.cs, shortfall, table=run.cooling, limits=run.effective_config().limits, now=event.at
+        work.errand,
+        work.cs,
+        shortfall,
+        table=run.cooling,
+        limits=policy.limits,
+        now=event.at,
+        chain=policy.chain_of(Drain.STORY, attempt=attempt) if isinstance(rung, AgentRef) else None,
     )
+    if work.pin is not None:
+        work = replace(work, judged=work.pin.tree)
     errand = _afforded(run, work, errand)
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):

@@ -77,7 +77,7 @@ def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: 
                 work,
                 proving,
                 status=DevelopmentStatus.FAILED,
-                next_steps="Nothing was changed. Do the work that the story asks for in the files of this directory.",
+                asked="Do the work that the story asks for in the files of this directory.",
                 reason="nothing was changed",
             )
         )
@@ -93,25 +93,23 @@ def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: 
 
 
 def _as_told(work: Work, proving: Proving, result: DevelopmentResult, reason: str) -> Shortfall:
-    return _shortfall(work, proving, status=result.status, next_steps=result.next_steps, reason=reason)
+    return _shortfall(work, proving, status=result.status, asked="", next_steps=result.next_steps, reason=reason)
 
 
 def _shortfall_of_red(work: Work, proving: Proving, failures: tuple[Evidence, ...]) -> Shortfall:
-    steps = "Make these pass; we ran them on your work and they did not:\n" + _listed(failures)
-    if proving.result.next_steps:
-        steps += f"\nYour own next steps were:\n{proving.result.next_steps}"
-    reason = f"not green: {_named(failures)}"
-    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, next_steps=steps, reason=reason)
+    asked = "Make these pass; we ran them on your work and they did not:\n" + _listed(failures)
+    reason, steps = f"not green: {_named(failures)}", proving.result.next_steps
+    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, asked=asked, next_steps=steps, reason=reason)
 
 
 def _shortfall_of_nothing_green(work: Work, proving: Proving) -> Shortfall:
     """Every check that ran is red since the base commit: that is no failure, but it proves nothing either."""
-    steps, reason = None, "no command could prove it"
+    asked, reason = "", "no command could prove it"
     if proving.measured:
-        steps = "Nothing that we ran on your work was green, so nothing proves it. Make one of these pass:\n"
-        steps += _listed(proving.measured)
+        asked = "Nothing that we ran on your work was green, so nothing proves it. Make one of these pass:\n"
+        asked += _listed(proving.measured)
         reason = f"nothing proves it; not green: {_named(proving.measured)}"
-    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, next_steps=steps, reason=reason)
+    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, asked=asked, reason=reason)
 
 
 def _listed(evidence: tuple[Evidence, ...]) -> str:
@@ -129,8 +127,16 @@ def _how(evidence: Evidence) -> str:
 
 
 def _shortfall(
-    work: Work, proving: Proving, *, status: DevelopmentStatus, next_steps: str | None, reason: str
+    work: Work,
+    proving: Proving,
+    *,
+    status: DevelopmentStatus,
+    asked: str,
+    reason: str,
+    next_steps: str | None = None,
 ) -> Shortfall:
+    if proving.tree == (work.judged or work.tree):
+        asked = f"The last attempt changed nothing. {asked}".rstrip()
     return Shortfall(
         status=status,
         summary=proving.result.summary,
@@ -138,6 +144,7 @@ def _shortfall(
         next_steps=next_steps,
         reason=reason,
         fingerprint=f"call_agent/{work.errand.drain}/{work.story}/{work.errand.ref}/{proving.tree}",
+        asked=asked,
     )
 
 

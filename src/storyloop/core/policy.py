@@ -44,6 +44,23 @@ class AgentRef(msgspec.Struct, frozen=True, order=True):
         return self.agent if self.model is None else f"{self.agent}:{self.model}"
 
 
+class Way(StrEnum):
+    """How an attempt at a story is made."""
+
+    CONTINUE = "continue"  # with what the last one reported, and what we measured of it
+    FRESH = "fresh"  # with what we measured alone: no word of the agent before
+    PLAN_FIRST = "plan-first"
+    SMALLER_STEPS = "smaller-steps"
+
+
+Rung = Way | AgentRef  # an agent: this one is asked from here on, and continues
+
+
+def agents_of(ladder: tuple[Rung, ...]) -> tuple[AgentRef, ...]:
+    """The agents that an escalation names."""
+    return tuple(rung for rung in ladder if isinstance(rung, AgentRef))
+
+
 class AgentKind(StrEnum):
     """How an agent is spoken to."""
 
@@ -202,12 +219,22 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxPolicy = SandboxPolicy()
     prompts: dict[str, str] = {}  # templates of the user's own, by the name of ours that each takes the place of
     no_wait: bool = False
+    escalation: tuple[Rung, ...] = ()  # how each attempt at a story is made; behind the last entry, that one holds
 
-    def chain_of(self, drain: Drain) -> tuple[AgentRef, ...]:
-        """The agents to ask for this drain, in order; empty when it is optional and not bound."""
-        if drain in self.drains:
-            return self.drains[drain]
-        return () if drain in OPTIONAL_DRAINS else self.chain
+    def rung(self, attempt: int) -> Rung:
+        """How this attempt at a story is made."""
+        return self.escalation[min(attempt, len(self.escalation) - 1)] if self.escalation else Way.CONTINUE
+
+    def chain_of(self, drain: Drain, *, attempt: int = 0) -> tuple[AgentRef, ...]:
+        """The agents to ask for this drain, in order; empty when it is optional and not bound.
+
+        At a story's attempt, the agent that the escalation has named last is the first.
+        """
+        chain = self.drains.get(drain, () if drain in OPTIONAL_DRAINS else self.chain)
+        if drain is not Drain.STORY:
+            return chain
+        named = agents_of(self.escalation[: attempt + 1])[-1:]
+        return (*named, *(ref for ref in chain if ref not in named))
 
     def check_timeout(self, check: Command) -> float:
         """Seconds after which this command counts as unmeasured."""

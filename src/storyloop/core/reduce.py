@@ -345,7 +345,7 @@ def _resumed(run: Draft, event: RunResumed) -> None:
     for standing in run.work.values():
         work = measured_anew(run, standing)
         errand, cs = errand_of(work, run.continuation)
-        chain = policy.chain_of(errand.drain)
+        chain = policy.chain_of(errand.drain, attempt=errands.attempt_of(cs))
         if chain and chain != errand.chain:
             errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from storyloop.core.errand import attempt_of, mode_owed
 from storyloop.core.knowledge import render
+from storyloop.core.policy import Drain, Way
 from storyloop.core.progress import Describing, StoryState, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
@@ -32,6 +33,7 @@ def values_of(state: RunState, work: Work) -> PromptValues:
     reason = cs.same_agent_retry_reason
     told = f"{_WHY_AGAIN[reason]}: {errand.last_failure}" if reason is not None else ""
     key = f"{errand.key}/{attempt}/{errand.calls + 1}"
+    rung = policy.rung(attempt) if errand.drain is Drain.STORY else Way.CONTINUE
     values = PromptValues(
         drain=errand.drain,
         mode=mode_owed(cs),
@@ -40,6 +42,7 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         checks={name: check.run for name, check in policy.checks.items()},
         attempt=attempt,
         attempts=max(1, policy.limits.continuations),
+        way=rung if isinstance(rung, Way) else Way.CONTINUE,
         handover=_handover(work),
         repeated=cs.consecutive_same_effect_count if errand.rung else 0,
         hint=work.hint,

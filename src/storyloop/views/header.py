@@ -15,6 +15,7 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         ("spec", f"{spec.title}: {count(len(spec.user_stories), 'story')}"),
         ("branch", f"{branch}  in  {worktree}"),
         ("agents", agents),
+        *([("attempts", " -> ".join(map(str, policy.escalation)))] if policy.escalation else []),
         ("checks", checks),
         ("at most", bounds_line(most)),
         ("sandbox", sandbox),
