@@ -13,7 +13,7 @@ import msgspec
 
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
-from storyloop.core.artifacts import DevelopmentResult
+from storyloop.core.artifacts import DevelopmentResult, Plan
 from storyloop.core.events import (
     CallEnded,
     CallStarted,
@@ -29,6 +29,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    SpecPlanned,
     StoryLanded,
     StoryLeft,
     StoryReopened,
@@ -141,7 +142,8 @@ class Journey(_Said, frozen=True, kw_only=True):
     spends_calls: bool = False  # what comes of it depends on the number of calls, so a call that a cut costs tells
     memory: bool = True  # false where only real git can play it
     files: dict[str, str] = msgspec.field(default_factory=lambda: {"base.txt": "base\n"})
-    story: list[StorySaid]
+    brief: str = ""  # a free-form spec, in the place of stories
+    story: list[StorySaid] = []
     config: dict[str, Any] = {}
     agents: dict[str, list[dict[str, Any]]]
     shell: dict[str, Understudy] = {}  # in memory, by command
@@ -164,6 +166,8 @@ def told(event: Event) -> str:
             return "opened"
         case WorktreeOpened():
             return "worktree" + " warned" * len(event.warnings)
+        case SpecPlanned(spec=spec):
+            return f"planned {' '.join(story.id for story in spec.user_stories)}"
         case CommandMeasured():
             reading = reading_of(event.first, event.second)
             final = "final" in _purpose(event.purpose)
@@ -178,15 +182,16 @@ def told(event: Event) -> str:
             return f"handover {event.story}"
         case CallStarted():
             drain = "" if event.drain is Drain.STORY else f"{event.drain} "
-            return f"call {drain}{event.story} {event.call} {event.ref} {event.mode}"
+            return f"call {drain}{event.story or '@run'} {event.call} {event.ref} {event.mode}"
         case CallEnded():
             secret = " secret" if event.secrets else ""
             bent = "".join(f" ({suspicion.kind})" for suspicion in event.suspicions)
-            return f"ended {event.story} {event.call} {_outcome(event.report)}{secret}{bent}{_findings(event.findings)}"
+            who = f"{event.story or '@run'} {event.call}"
+            return f"ended {who} {_outcome(event.report)}{secret}{bent}{_findings(event.findings)}"
         case LimitLearned():
-            return f"limit {event.story} {event.ref}"
+            return f"limit {event.story or '@run'} {event.ref}"
         case WaitEnded():
-            return f"waited {event.story}"
+            return f"waited {event.story or '@run'}"
         case StoryLanded():
             return f"land {event.story}" + ("" if event.commit else " unchanged")
         case StoryLeft():
@@ -235,6 +240,8 @@ def _outcome(ended: CallReport) -> str:
     match ended.outcome:
         case Answered(artifact=DevelopmentResult(status=status)):
             return status
+        case Answered(artifact=Plan()):
+            return "plan"
         case Answered():
             return "message"
         case Malformed():

@@ -361,8 +361,8 @@ _PROMPTS = TemplatePrompts()
 def _prepare(journey: Journey, service: Service, checkout: Path, home: Path, flags: Flags) -> Prepared:
     checkout.mkdir(exist_ok=True)
     (checkout / "storyloop.toml").write_text(_config(journey, home))
-    spec = home / "spec.json"
-    spec.write_text(json.dumps(_spec(journey)))
+    spec = home / ("idea.md" if journey.brief else "spec.json")
+    spec.write_text(journey.brief or json.dumps(_spec(journey)))
     return service.prepare(spec, checkout, flags=flags)
 
 

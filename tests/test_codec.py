@@ -609,7 +609,12 @@ BAD_OF_OTHERS = {
     "plan: too many stories": (
         Drain.PLAN,
         plan(*(story(f"US-{number}") for number in range(101))),
-        "- line 3, <user-stories>: it has 101 stories; expected at most 100",
+        "- line 2, <user-stories>: it has 101 stories; expected at most 100",
+    ),
+    "plan: too many criteria": (
+        Drain.PLAN,
+        plan(story("US-001", criteria="<criterion>c</criterion>" * 21)),
+        "- line 3, <acceptance-criteria>: it has 21 criteria; expected at most 20",
     ),
     "question: blank": (
         Drain.STORY,

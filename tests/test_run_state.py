@@ -169,7 +169,7 @@ LEGAL = {
     "parked": "loading-spec generating-spec initializing picking-story running-agent proving landing "
     "reviewing correcting committing creating-pr waiting failed",
     "completed": "",
-    "failed": "picking-story initializing",
+    "failed": "picking-story initializing loading-spec",
 }
 
 

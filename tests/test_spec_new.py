@@ -13,7 +13,7 @@ from clikit import User, command, until
 from storyloop.agents.interactive import session_with
 from storyloop.agents.profiles import PROFILES
 from storyloop.contracts.prompts import TemplatePrompts
-from storyloop.core.policy import AgentKind, AgentRef, AgentSpec
+from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Command, Policy, Require
 from storyloop.core.spec_file import parse_spec
 
 HEAD = "# Greetings\\n## User Stories\\n### US-001: Say hello\\n**Acceptance Criteria:**\\n"
@@ -185,13 +185,20 @@ def test_a_built_in_agent_is_started_with_its_own_screen(name: str) -> None:
     assert (session and session.argv) == SESSIONS.get(name)
 
 
-@pytest.mark.parametrize("checks", [{}, {"test": "pytest -q"}], ids=["none", "some"])
-def test_the_form_that_an_agent_is_shown_is_itself_a_spec(checks: dict[str, str], tmp_path: Path) -> None:
-    """What it is told to write, `spec check` finds right."""
-    opening = TemplatePrompts().interview(tmp_path / "spec.md", checks)
+POLICIES = {
+    "no checks": (Policy(), "each story needs at least one criterion with a command"),
+    "checks": (Policy(checks={"test": Command(run="pytest -q")}), "pytest -q"),
+    "every criterion": (Policy(require=Require.CRITERIA), "each criterion needs a command"),
+}
+
+
+@pytest.mark.parametrize(("policy", "told"), POLICIES.values(), ids=POLICIES)
+def test_the_form_that_an_agent_is_shown_is_itself_a_spec(policy: Policy, told: str, tmp_path: Path) -> None:
+    """What it is told to write, `spec check` finds right; and it is told what the project wants besides."""
+    opening = TemplatePrompts().interview(tmp_path / "spec.md", policy)
     example = opening.partition("```markdown\n")[2].partition("\n```")[0]
     spec = parse_spec(example.encode(), name="spec.md")
     assert [story.id for story in spec.user_stories] == ["US-001", "US-002"]
     assert all(criterion.verify for story in spec.user_stories for criterion in story.acceptance_criteria)
-    assert ("pytest -q" in opening) == bool(checks)
+    assert [text for _, text in POLICIES.values() if text in opening] == [told]
     assert len(opening) < 4_000

@@ -17,7 +17,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
-from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy, Way
+from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, Require, SandboxMode, SandboxPolicy, Way
 from storyloop.core.progress import Red
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -454,7 +454,8 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     errors: str = ""  # what was wrong with the artifact,
     invalid_text: str = ""  # and what it said
     diff_stat: str = ""
-    spec_text: str = ""  # the free-form spec that a plan is made of
+    spec_text: str = ""  # the free-form spec that a plan is made of,
+    require: Require = Require.CHECKS  # and what of its stories must be provable
     description: str = ""  # the spec's, where the whole run is asked about,
     stories: tuple[Story, ...] = ()  # and its stories that this is about; `summaries` may say what was done in each
     diff: str = ""  # the change that is reviewed or judged
@@ -485,6 +486,10 @@ class Papers(Protocol):
 
     def remove_handover(self, place: Place) -> None:
         """Take it away again; there need not be one."""
+        ...
+
+    def save_spec(self, place: Place, data: bytes) -> None:
+        """Keep the run's spec in its directory, in the place of an older one."""
         ...
 
     def save_report(self, place: Place, text: str) -> str:

@@ -19,6 +19,7 @@ from storyloop.config.load import Loaded, amended, load
 from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
+from storyloop.core.judge import unprovable
 from storyloop.core.policy import AgentSpec, Drain, Policy, Require, agents_of
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
@@ -122,17 +123,13 @@ class Service(Archive):
     def prepare(self, spec_file: Path, cwd: Path, *, flags: Flags = NO_FLAGS, reuse_branch: bool = False) -> Prepared:
         """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
         spec, is_markdown = read_spec(spec_file)
-        if spec.is_free_form:
-            raise UserError(
-                f"{spec_file} has no user stories, and turning free text into stories is not built yet.",
-                "Write them under `## User Stories` as `### US-001: Title`, or talk them with `storyloop spec new`.",
-            )
         checkout = self._tools.survey(cwd)
         root = Path(checkout.root)
         loaded = load(root=root, environ=self._tools.environ, flags=flags)
         prompts = self._tools.templates(root)
         loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, prompts=prompts))
-        missing = self._require_agents(loaded.policy)
+        drains = (Drain.PLAN, Drain.STORY) if spec.is_free_form else (Drain.STORY,)
+        missing = dict.fromkeys(note for drain in drains for note in self._require_agents(loaded.policy, drain))
         self._require_checks(loaded.policy, root)
         _require_proofs(spec, loaded.policy)
         self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
@@ -154,9 +151,9 @@ class Service(Archive):
             notes=(*loaded.warnings, *checkout.warnings, *missing, *_of_the_users(prompts)),
         )
 
-    def _require_agents(self, policy: Policy) -> tuple[str, ...]:
-        """Notes on agents of the chain that are not here, as long as one is."""
-        chain = policy.chain_of(Drain.STORY)
+    def _require_agents(self, policy: Policy, drain: Drain) -> tuple[str, ...]:
+        """Notes on agents of the drain's chain that are not here, as long as one is."""
+        chain = policy.chain_of(drain)
         if not chain:
             raise UserError(
                 "No agent is configured.",
@@ -394,22 +391,22 @@ def read_spec(path: Path) -> tuple[Spec, bool]:
     return spec, not is_json(text.decode("utf-8-sig"), name=path.name)
 
 
+_LACKING = {
+    Require.CHECKS: (
+        "no command could prove them",
+        "Add a check to [checks] in storyloop.toml, or a `verify:` line to a criterion",
+    ),
+    Require.CRITERIA: (
+        "they have criteria without a command, and [proof] require is `criteria`",
+        "Add a `verify:` line to each criterion",
+    ),
+}
+
+
 def _require_proofs(spec: Spec, policy: Policy) -> None:
-    if policy.require is Require.NONE:
-        return
-    if policy.require is Require.CHECKS:
-        lacking = [
-            story.id
-            for story in spec.user_stories
-            if not policy.checks and not any(c.verify for c in story.acceptance_criteria)
-        ]
-        what = "no command could prove them"
-        cure = "Add a check to [checks] in storyloop.toml, or a `verify:` line to a criterion"
-    else:
-        lacking = [s.id for s in spec.user_stories if not all(c.verify for c in s.acceptance_criteria)]
-        what = "they have criteria without a command, and [proof] require is `criteria`"
-        cure = "Add a `verify:` line to each criterion"
+    lacking = unprovable(spec, policy)
     if lacking:
+        what, cure = _LACKING[policy.require]
         raise UserError(f"{', '.join(lacking)}: {what}.", f'{cure}; or set [proof] require = "none" to go without.')
 
 

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Plan
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -25,6 +25,7 @@ from storyloop.core.effects import (
     StartStory,
     Wait,
     WriteHandover,
+    WriteSpec,
 )
 from storyloop.core.events import (
     CallEnded,
@@ -39,6 +40,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    SpecPlanned,
     StoryLanded,
     StoryLeft,
     StoryReopened,
@@ -116,6 +118,11 @@ def said(status: str, summary: str = "did it", next_steps: str | None = None) ->
     return Answered(artifact=result)
 
 
+def planned(*stories: Story, **fields: Any) -> Answered:
+    """A valid plan of these stories."""
+    return Answered(artifact=Plan(spec=replace(spec_of(*stories), **fields)))
+
+
 def worded(subject: str = "Add x") -> Answered:
     """A valid commit message."""
     return Answered(artifact=CommitMessage(subject=subject))
@@ -171,7 +178,7 @@ def opened(spec: Spec, policy: Policy, at: datetime = T0) -> RunOpened:
         run_id="6f1c2a3e-0000-4000-8000-000000000001",
         spec=spec,
         spec_json_path="/state/spec.json",
-        spec_md_path=None,
+        spec_md_path="/ideas/idea.md" if spec.is_free_form else None,
         policy=policy,
         repository="/repo/.git",
         checkout="/repo",
@@ -278,6 +285,8 @@ def facts_of(
             return (StoryStarted(key=key, at=at, story=name, iteration=iteration, head=tip, tree=tip_tree),)
         case CleanHandover(key=key, story=name):
             return (HandoverCleaned(key=key, at=at, story=name),)
+        case WriteSpec(key=key, spec=spec):
+            return (SpecPlanned(key=key, at=at, spec=spec),)
         case WriteHandover(key=key, story=name):
             return (HandoverWritten(key=key, at=at, story=name),)
         case CallAgent():

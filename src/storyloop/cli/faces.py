@@ -152,9 +152,10 @@ class LiveFace(PlainFace):
         )
         story = state.current_story
         title = f"{story}  {progress.spec.story(story).title}" if story else "between two stories"
+        place = f"story {min(ended + 1, len(progress.stories))} of {len(progress.stories)}  {title}"
         elapsed = duration((datetime.now(UTC) - state.started_at).total_seconds())
         used = f"{count(progress.ledger.calls, 'call')}, {_tokens(state)}{money(progress.ledger.total)}"
-        first = f"story {min(ended + 1, len(progress.stories))} of {len(progress.stories)}  {title}"
+        first = "before the first story: they are not planned yet" if progress.spec.is_free_form else place
         second = f"{state.machine_state}  {elapsed}  {used}"
         lines = [first, second] + ([f"  {self._doing}"] if self._doing else [])
         width = max(20, self._console.width - 1)

@@ -52,7 +52,7 @@ def _checked(found: Spec) -> list[str]:
     if found.is_free_form:
         return [
             f"{found.title}: free-form, on branch {found.branch_name}",
-            "It has no stories yet: write them as `### US-001: Title`, or talk them with `storyloop spec new FILE`.",
+            "It has no stories (### US-001: Title) yet: `storyloop run` has an agent make them of the text first.",
         ]
     return [
         f"{found.title}: {count(len(found.user_stories), 'story')} on branch {found.branch_name}",

@@ -13,7 +13,7 @@ from storyloop.agents.interactive import session_with
 from storyloop.cli.here import here
 from storyloop.config.layers import Flags
 from storyloop.config.load import load
-from storyloop.contracts.prompts import TemplatePrompts
+from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.errors import UserError
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.spec_file import is_json
@@ -51,7 +51,7 @@ def new(file: Path | None, agents: tuple[str, ...]) -> int:
 
 
 def _talk(policy: Policy, checkout: Path, wanted: Path) -> None:
-    opening = TemplatePrompts().interview(wanted, {name: check.run for name, check in policy.checks.items()})
+    opening = TemplatePrompts(read_overrides(checkout)).interview(wanted, policy)
     reasons: list[str] = []
     for ref in policy.chain_of(Drain.PLAN):
         agent = policy.agents[ref.agent]

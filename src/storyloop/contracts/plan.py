@@ -1,9 +1,11 @@
 """Plans: the stories that an agent made of a free-form spec, checked by the very rules of spec files."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from storyloop.contracts.xml import Invalid, Node
-from storyloop.core.artifacts import MOST_PLANNED_STORIES, Plan
+from storyloop.core.artifacts import MOST_PLANNED_CRITERIA, MOST_PLANNED_STORIES, Plan
 from storyloop.core.spec import Problem, SpecErrors
 from storyloop.core.spec_file import parse_spec
 
@@ -17,9 +19,9 @@ _TEXTS = {
 def planned(root: Node) -> Plan:
     """The plan in this element, which its schema found valid; raises `Invalid`."""
     stories = [story for listed in root.named("user-stories") for story in listed.children]
-    if len(stories) > MOST_PLANNED_STORIES:
-        where = f"line {stories[0].line}, <user-stories>"
-        raise Invalid(f"{where}: it has {len(stories)} stories; expected at most {MOST_PLANNED_STORIES}")
+    _require_few(root.named("user-stories"), MOST_PLANNED_STORIES, "stories")
+    for story in stories:
+        _require_few(story.named("acceptance-criteria"), MOST_PLANNED_CRITERIA, "criteria")
     places: dict[str, Node] = {"": root}
     fields = _fields(root, "", places)
     fields["userStories"] = [_story(story, f"userStories[{at}]", places) for at, story in enumerate(stories)]
@@ -28,6 +30,12 @@ def planned(root: Node) -> Plan:
     except SpecErrors as errors:
         raise Invalid(*(_told(problem, places) for problem in errors.problems)) from errors
     return Plan(spec=spec)
+
+
+def _require_few(lists: Iterable[Node], most: int, what: str) -> None:
+    for one in lists:
+        if len(one.children) > most:
+            raise Invalid(f"line {one.line}, <{one.name}>: it has {len(one.children)} {what}; expected at most {most}")
 
 
 def _story(story: Node, at: str, places: dict[str, Node]) -> dict[str, object]:

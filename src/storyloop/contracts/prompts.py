@@ -24,7 +24,7 @@ from storyloop.contracts.codec import schema_path
 from storyloop.core.artifacts import Issue, Severity
 from storyloop.core.errand import Mode
 from storyloop.core.errors import UserError
-from storyloop.core.policy import Drain, Way
+from storyloop.core.policy import Drain, Policy, Way
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.words import DevelopmentStatus
 from storyloop.ports import Handover, PromptValues
@@ -80,9 +80,15 @@ class TemplatePrompts:
         """The text of `.storyloop/handover.md`."""
         return self._rendered("handover", values)
 
-    def interview(self, file: Path, checks: Mapping[str, str]) -> str:
-        """What opens the session in which a user talks a spec with an agent; the checks' lines by their names."""
-        return self._filled("spec-new", {"file": file, "is_there": file.exists(), "checks": checks})
+    def interview(self, file: Path, policy: Policy) -> str:
+        """What opens the session in which a user talks a spec with an agent, who is to write it to this file."""
+        told = {
+            "file": file,
+            "is_there": file.exists(),
+            "checks": {name: check.run for name, check in policy.checks.items()},
+            "require": policy.require,
+        }
+        return self._filled("spec-new", told)
 
     def check(self) -> None:
         """Raise `UserError` where an override is unknown, fails, or leaves out where the result belongs.

@@ -13,7 +13,9 @@ from storyloop.core.policy import Drain
 from storyloop.core.spec import Spec
 from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus
 
-MOST_PLANNED_STORIES = 100  # a plan has no more: what a run can cost is bounded before its stories are known
+# A plan has no more: what a run can cost is bounded before its stories are known.
+MOST_PLANNED_STORIES = 100
+MOST_PLANNED_CRITERIA = 20  # of each story
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):

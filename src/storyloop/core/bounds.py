@@ -3,13 +3,16 @@
 It is built on one cap alone: `calls_per_errand`, which counts every start of an agent process and never starts
 anew. Each story is one errand, and one more for its commit message where that drain is bound; and the same once more
 if the final proof sends it back. What a human asks for later (`retry`) adds one errand and one round of the final
-proof each time, and says so.
+proof each time, and says so. The plan of a free-form spec is one more errand; as long as it is not there, the most that
+a plan may hold stands for it.
 """
 
 import msgspec
+from msgspec.structs import replace
 
+from storyloop.core.artifacts import MOST_PLANNED_CRITERIA, MOST_PLANNED_STORIES
 from storyloop.core.policy import Drain, Policy
-from storyloop.core.spec import Spec
+from storyloop.core.spec import Criterion, Spec, Story
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +35,12 @@ def bounds(spec: Spec, policy: Policy) -> Bounds:
     return bounds_of(sum(not story.passes for story in spec.user_stories), spec, policy)
 
 
+def _most_planned(spec: Spec) -> Spec:
+    criteria = (Criterion("", verify="true"),) * MOST_PLANNED_CRITERIA
+    story = Story(id="", title="", acceptance_criteria=criteria, priority=1)
+    return replace(spec, user_stories=(story,) * MOST_PLANNED_STORIES)
+
+
 def may_return(spec: Spec, policy: Policy) -> int:
     """How many stories the final proof may send back: each once, if a command of its own or a check could be red."""
     if policy.limits.continuations == 0:
@@ -39,14 +48,17 @@ def may_return(spec: Spec, policy: Policy) -> int:
     return sum(bool(policy.checks) or any(c.verify for c in s.acceptance_criteria) for s in spec.user_stories)
 
 
-def bounds_of(iterations: int, spec: Spec, policy: Policy) -> Bounds:
-    """The same for a number of iterations that may still be begun."""
+def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) -> Bounds:
+    """The same for a number of iterations that may still be begun, and of plans."""
+    if spec.is_free_form:
+        plans = max(plans, 1)
+        iterations, spec = MOST_PLANNED_STORIES, _most_planned(spec)
     limits, budget = policy.limits, policy.budget
     per_story = limits.calls_per_errand * (2 if policy.chain_of(Drain.COMMIT) else 1)
     if budget.story.calls is not None:
         per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
-    calls = (iterations + returns) * per_story
+    calls = (iterations + returns) * per_story + plans * limits.calls_per_errand
     if budget.calls is not None:
         calls = min(calls, budget.calls)
     agent_seconds = calls * limits.call_timeout

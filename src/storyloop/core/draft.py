@@ -59,6 +59,7 @@ class Draft(RunSteps):
     findings: tuple[Finding, ...]
     hints: dict[str, str]
     final: FinalProof
+    plans: int
     parked: Parked | None
     failure: str
     last_at: datetime

@@ -12,6 +12,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.policy import AgentRef, Command, Drain
 from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import Purpose
+from storyloop.core.spec import Spec
 
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,12 @@ class _Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 class OpenWorktree(_Effect, frozen=True, kw_only=True, tag="open_worktree"):
     """Make the run's branch and worktree."""
+
+
+class WriteSpec(_Effect, frozen=True, kw_only=True, tag="write_spec"):
+    """Write the stories that were planned down in the run's directory."""
+
+    spec: Spec
 
 
 class RunCommand(_Effect, frozen=True, kw_only=True, tag="run_command"):
@@ -103,6 +110,7 @@ class FinishRun(_Effect, frozen=True, kw_only=True, tag="finish_run"):
 
 Effect = (
     OpenWorktree
+    | WriteSpec
     | RunCommand
     | StartStory
     | CleanHandover

@@ -48,6 +48,12 @@ class WorktreeOpened(_Event, frozen=True, kw_only=True, tag="worktree_opened"):
     warnings: tuple[str, ...] = ()
 
 
+class SpecPlanned(_Event, frozen=True, kw_only=True, tag="spec_planned"):
+    """The stories of a free-form spec are known, and written down in the run's directory."""
+
+    spec: Spec
+
+
 class CommandMeasured(_Event, frozen=True, kw_only=True, tag="command_measured"):
     """A command of the project was run by us; a red one perhaps twice."""
 
@@ -209,6 +215,7 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
 Event = (
     RunOpened
     | WorktreeOpened
+    | SpecPlanned
     | CommandMeasured
     | StoryStarted
     | HandoverCleaned

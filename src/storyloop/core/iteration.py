@@ -25,6 +25,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
+from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, AgentRef, Drain, OnExhausted, Tampering, Way
 from storyloop.core.progress import (
     Building,
@@ -32,6 +33,7 @@ from storyloop.core.progress import (
     Describing,
     Landing,
     Leaving,
+    Planning,
     Preparing,
     Proving,
     Red,
@@ -149,7 +151,7 @@ def _prepared(run: Draft, work: Work) -> Work:
 def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
     """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
     work = work_of(run, story, event)
-    expect(isinstance(work.stage, Building | Describing), run, event)
+    expect(isinstance(work.stage, Planning | Building | Describing), run, event)
     return work, *errand_of(work, run.continuation)
 
 
@@ -170,6 +172,10 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, run, event)
     expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
     report, policy = event.report, run.effective_config()
+    outcome = report.outcome
+    if isinstance(work.stage, Planning):
+        planning, outcome = heard(work.stage, outcome, policy)
+        work = replace(work, stage=planning)
     run.capture_usage(phase_key(event.drain, event.story), report.usage)
     spending = Spending.of_call(report.usage, report.cost_usd, seconds=report.seconds)
     run.spend(event.ref, spending)
@@ -177,7 +183,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     errand, cs, table = errands.call_ended(
         errand,
         cs,
-        report.outcome,
+        outcome,
         session=report.session,
         table=run.cooling,
         limits=policy.limits,
@@ -229,6 +235,8 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     if (afforded := _afforded(run, work, errand)) is not errand:
         errand, work = afforded, with_errand(run, work, afforded, cs)
     match errand.stage, work.stage:
+        case _, Planning() as planning:
+            plan_moved(run, work, planning, event)
         case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
             run.put(replace(work, stage=replace(landing, message=message)))
         case GivenUp(), Describing(landing=landing):

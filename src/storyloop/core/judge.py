@@ -12,7 +12,7 @@ from storyloop.core.evidence import Evidence
 from storyloop.core.policy import Policy, Require
 from storyloop.core.progress import Preparing, Proving, Work
 from storyloop.core.purpose import Checking, Demonstrating, Probing
-from storyloop.core.spec import Story
+from storyloop.core.spec import Spec, Story
 from storyloop.core.words import DevelopmentStatus
 
 
@@ -35,6 +35,18 @@ class Short(msgspec.Struct, frozen=True):
 
 
 Judgement = Passed | GreenButPartial | Short
+
+
+def unprovable(spec: Spec, policy: Policy) -> tuple[str, ...]:
+    """The stories that have fewer commands than the policy requires before a run may take them up."""
+    proofs = {story.id: [c.verify is not None for c in story.acceptance_criteria] for story in spec.user_stories}
+    match policy.require:
+        case Require.NONE:
+            return ()
+        case Require.CHECKS:
+            return () if policy.checks else tuple(name for name, proven in proofs.items() if not any(proven))
+        case Require.CRITERIA:
+            return tuple(name for name, proven in proofs.items() if not all(proven))
 
 
 def owed_probes(work: Work, story: Story) -> list[Probing]:

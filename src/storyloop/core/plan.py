@@ -23,6 +23,7 @@ from storyloop.core.effects import (
     StartStory,
     Wait,
     WriteHandover,
+    WriteSpec,
 )
 from storyloop.core.errand import (
     Calling,
@@ -48,6 +49,8 @@ from storyloop.core.progress import (
     Landing,
     Leaving,
     ParkedFor,
+    Planned,
+    Planning,
     Preparing,
     Progress,
     Proving,
@@ -102,6 +105,8 @@ def _opening(state: RunState) -> Effect | None:
         setup = Command(run=policy.worktree.setup[number])
         proof = progress.final.rounds if progress.final.owed else 0
         return _run(state, SettingUp(number, proof), command=setup, tree=None)
+    if progress.spec.is_free_form:
+        return None  # its plan comes first, and is work
     measured = {evidence.check for evidence in opening.baseline}
     for name, check in policy.checks.items():
         if name not in measured:
@@ -140,8 +145,10 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
         case Preparing():
             purpose = owed_probes(work, progress.spec.story(work.story))[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=work.tree),)
-        case Building():
+        case Planning() | Building():
             return _errand(state, work, work.errand, work.cs)
+        case Planned(spec=spec):
+            return (WriteSpec(key=f"{prefix}/write", spec=spec),)
         case Describing(errand=errand):
             return _errand(state, work, errand, progress.continuation)
         case Proving() as proving:

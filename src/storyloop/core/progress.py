@@ -62,6 +62,19 @@ class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
     probed: tuple[int, ...] = ()
 
 
+class Planning(msgspec.Struct, frozen=True, kw_only=True, tag="planning"):
+    """The run's own errand for the stories of a free-form spec."""
+
+    tries: int = 0  # plans that were not valid
+    fault: str = ""  # what was wrong with the last of them, bounded
+
+
+class Planned(msgspec.Struct, frozen=True, tag="planned"):
+    """The stories are known, and still to be written down."""
+
+    spec: Spec
+
+
 class Building(msgspec.Struct, frozen=True, tag="building"):
     """The agent's turn: the errand says what is owed."""
 
@@ -108,7 +121,7 @@ class Closing(msgspec.Struct, frozen=True, tag="closing"):
     """The iteration is over; its handover is still to be removed."""
 
 
-Stage = Preparing | Building | Proving | Describing | Landing | Leaving | Closing
+Stage = Planning | Planned | Preparing | Building | Proving | Describing | Landing | Leaving | Closing
 
 
 RUN = ""  # the `story` of work that belongs to no story but to the run itself: its plan, its review
@@ -225,6 +238,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     hints: dict[str, str] = {}
     final: FinalProof = FinalProof()
+    plans: int = 0  # plans that were begun: none for a spec that had its stories, one more each time one has failed
     parked: Parked | None = None
     failure: str = ""  # why the run ended before its stories did
     last_at: datetime
@@ -235,7 +249,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def waiting_of(work: Work) -> Waiting | None:
     """What this work waits for, if it waits."""
     match work.stage:
-        case Building():
+        case Planning() | Building():
             errand = work.errand
         case Describing(errand=errand):
             pass

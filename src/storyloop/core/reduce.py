@@ -5,7 +5,7 @@ this program disagree about what happened. Resuming, watching and testing are al
 """
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
@@ -27,6 +27,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    SpecPlanned,
     StoryLanded,
     StoryLeft,
     StoryReopened,
@@ -59,6 +60,7 @@ from storyloop.core.iteration import (
     story_started,
     wait_ended,
 )
+from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
 from storyloop.core.progress import (
     Building,
     Closing,
@@ -128,19 +130,23 @@ def _take(run: Draft, event: Event) -> None:
         run.active += (event.at - run.last_at).total_seconds()
     run.last_at = event.at
     _fold(run, event)
+    if run.status is RunStatus.RUNNING and planning_due(run):
+        planning_begun(run, event)
     if run.status is RunStatus.RUNNING:  # one that is not keeps its last
         run.transition_to(_machine_state(run), event.at)
 
 
 def _opened(event: RunOpened) -> RunState:
-    opened = RunState.new(
-        event.spec_json_path,
-        event.branch,
-        run_id=event.run_id,
-        started_at=event.at,
-        config=event.policy,
-        session_id=event.session_id,
-    )
+    told: dict[str, Any] = {
+        "run_id": event.run_id,
+        "started_at": event.at,
+        "config": event.policy,
+        "session_id": event.session_id,
+    }
+    if event.spec_md_path is None:
+        opened = RunState.new(event.spec_json_path, event.branch, **told)
+    else:
+        opened = replace(RunState.from_spec(event.spec_md_path, event.spec_json_path, **told), branch=event.branch)
     stories = {
         story.id: StoryProgress(state=StoryState.PASSED, reason="marked as passed in the spec")
         if story.passes
@@ -162,7 +168,8 @@ def _opened(event: RunOpened) -> RunState:
         ledger=Ledger(iterations_allowed=sum(not s.passes for s in event.spec.user_stories)),
         last_at=event.at,
     )
-    return replace(opened, spec_md_path=event.spec_md_path, progress=progress)
+    opened = replace(opened, progress=progress)
+    return opened if event.spec.is_free_form else opened.transition_to(MachineState.INITIALIZING, event.at)
 
 
 # What humans do, they do to runs that are not running as well.
@@ -204,6 +211,8 @@ def _fold(run: Draft, event: Event) -> None:
             run.opening = replace(run.opening, worktree_opened=True)
             run.find(*(Finding("worktree", warning) for warning in event.warnings))
             run.tip, run.tip_tree = event.tip, event.tip_tree
+        case SpecPlanned():
+            spec_planned(run, event)
         case StorySkipped():
             _inbox_seen(run, event.number)
             _skipped(run, event)
@@ -335,7 +344,7 @@ def _resumed(run: Draft, event: RunResumed) -> None:
     policy = run.effective_config()
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     if stands:
-        run.transition_to(MachineState.INITIALIZING if _is_opening(run) else MachineState.PICKING_STORY, event.at)
+        run.transition_to(_taken_up(run), event.at)
     run.status = RunStatus.RUNNING
     run.parked, run.failure, run.resumes = None, "", run.resumes + 1
     run.cooling = {name: cooling for name, cooling in run.cooling.items() if cooling.until is not None}
@@ -357,11 +366,19 @@ def _resumed(run: Draft, event: RunResumed) -> None:
         with_errand(run, work, errand, cs)
 
 
+def _taken_up(run: Draft) -> MachineState:
+    if run.spec.is_free_form:
+        return MachineState.LOADING_SPEC
+    return MachineState.INITIALIZING if _is_opening(run) else MachineState.PICKING_STORY
+
+
 # --- what the run is doing ------------------------------------------------------------------------------
 
 
 def _machine_state(run: Draft) -> MachineState:
     """What a running run is doing, derived from the rest of the state."""
+    if run.spec.is_free_form:
+        return planning_state(run)
     if run.final.owed:
         return MachineState.PROVING
     if not run.set_up and _is_opening(run):

@@ -49,7 +49,8 @@ LEGAL: dict[MachineState, set[MachineState]] = {
     _S.IDLE: {_S.LOADING_SPEC, _S.INITIALIZING},
     **{state: after | _PAUSES | {_S.FAILED} for state, after in _WORK.items()},
     **{pause: set(_WORK) | _PAUSES | {_S.FAILED} for pause in _PAUSES},
-    _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING},  # a retry: of a blocked story, or of the set-up
+    # A retry: of a blocked story, of the set-up, or of the plan.
+    _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING, _S.LOADING_SPEC},
     _S.COMPLETED: set(),
 }
 ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}

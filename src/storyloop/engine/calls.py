@@ -91,11 +91,12 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
 def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands) -> tuple[Finding, ...]:
     """Who was asked to read and report leaves no files: they are as they were before the call."""
     before = work.stage.landing.tree if isinstance(work.stage, Describing) else work.tree
-    if tree == before:
+    kept = f"{pin.ref.rpartition('/')[0]}/files"  # what a process that died here had kept first is what the agent left
+    if tree == before and pin.ref == kept:
         return ()
     hands.repository.undo_changes(hands.place, tree=before)
     hands.repository.remove_creations(hands.place, tree=before)
-    detail = f"{effect.ref} changed files though it was only asked for a {effect.drain}; they are kept by {pin.ref}."
+    detail = f"{effect.ref} changed files though it was only asked for a {effect.drain}; they are kept by {kept}."
     return (Finding("changed-files", detail),)
 
 

@@ -5,7 +5,7 @@ makes in the repository is named and dated by the state, so that making it twice
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from storyloop.core.effects import (
@@ -22,18 +22,22 @@ from storyloop.core.effects import (
     StartStory,
     Wait,
     WriteHandover,
+    WriteSpec,
 )
 from storyloop.core.events import (
     Event,
     HandoverWritten,
     RunFinished,
     RunParked,
+    SpecPlanned,
     WaitEnded,
     WorktreeOpened,
 )
+from storyloop.core.policy import Drain
 from storyloop.core.purpose import SettingUp
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
+from storyloop.core.spec_file import dump_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
@@ -48,10 +52,12 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
         case OpenWorktree():
             yield from _open_worktree(effect, state, hands)
         case RunCommand(purpose=SettingUp()):
-            for event in run_command(effect, state, hands, stop):
-                if (after := reduce(state, event)).status is RunStatus.FAILED:
-                    hands.papers.save_report(hands.place, hands.report(after))
-                yield event
+            yield from _reported(run_command(effect, state, hands, stop), state, hands)
+        case CallAgent(drain=Drain.PLAN):
+            yield from _reported(call_agent(effect, state, hands, stop), state, hands)
+        case WriteSpec(key=key, spec=spec):
+            hands.papers.save_spec(hands.place, dump_spec(spec))
+            yield SpecPlanned(key=key, at=hands.clock.now(), spec=spec)
         case RunCommand():
             yield from run_command(effect, state, hands, stop)
         case StartStory():
@@ -83,6 +89,15 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield finished
         case _:
             assert_never(effect)
+
+
+def _reported(events: Iterable[Event], state: RunState, hands: Hands) -> Iterator[Event]:
+    """The facts of a deed that may end the run: a report is there before the run has ended."""
+    for event in events:
+        state = reduce(state, event)
+        if state.status is RunStatus.FAILED:
+            hands.papers.save_report(hands.place, hands.report(state))
+        yield event
 
 
 def _open_worktree(effect: OpenWorktree, state: RunState, hands: Hands) -> Iterator[Event]:

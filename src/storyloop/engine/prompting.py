@@ -51,6 +51,8 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         errors=cs.last_xsd_error or "",
         invalid_text=errand.invalid_text,
         diff_stat="\n".join(work.changed[:_MOST_DIFF]),
+        spec_text=progress.spec.description if errand.drain is Drain.PLAN else "",
+        require=policy.require,
     )
     return _of_story(values, state, work.story) if work.story else values
 

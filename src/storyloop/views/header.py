@@ -10,9 +10,13 @@ from storyloop.views.words import count, duration
 def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: str, sandbox: str) -> str:
     """The lines before a run starts; `sandbox` is what holds its agents and checks."""
     agents = " -> ".join(str(ref) for ref in policy.chain_of(Drain.STORY))
+    stories = count(len(spec.user_stories), "story")
+    if spec.is_free_form:
+        planner = " -> ".join(str(ref) for ref in policy.chain_of(Drain.PLAN))
+        stories = f"free-form; its stories are not known yet, {planner} plans them first"
     checks = ", ".join(policy.checks) or "none of the project; the criteria's own commands prove the stories"
     rows = [
-        ("spec", f"{spec.title}: {count(len(spec.user_stories), 'story')}"),
+        ("spec", f"{spec.title}: {stories}"),
         ("branch", f"{branch}  in  {worktree}"),
         ("agents", agents),
         *([("attempts", " -> ".join(map(str, policy.escalation)))] if policy.escalation else []),

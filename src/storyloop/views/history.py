@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
+from storyloop.core.artifacts import Plan
 from storyloop.core.errand import Mode
 from storyloop.core.events import (
     CallEnded,
@@ -19,6 +20,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    SpecPlanned,
     StoryLanded,
     StoryLeft,
     StoryReopened,
@@ -30,6 +32,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import reading_of
 from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
+from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
 from storyloop.core.progress import StoryState, waiting_of
 from storyloop.core.purpose import (
@@ -71,7 +74,11 @@ def line_of(event: Event, state: RunState) -> str | None:
     """
     match event:
         case RunOpened():
-            return f"run {event.run_id} opened: {count(len(event.spec.user_stories), 'story')} on branch {event.branch}"
+            stories = "no stories yet" if event.spec.is_free_form else count(len(event.spec.user_stories), "story")
+            return f"run {event.run_id} opened: {stories} on branch {event.branch}"
+        case SpecPlanned(spec=spec):
+            named = "; ".join(f"{story.id} {story.title}" for story in spec.order())
+            return f"{count(len(spec.user_stories), 'story')} planned: {named}"
         case WorktreeOpened():
             return f"worktree ready: {state.going.worktree}"
         case CommandMeasured():
@@ -84,16 +91,16 @@ def line_of(event: Event, state: RunState) -> str | None:
         case HandoverCleaned() | HandoverWritten() | WorktreeScrubbed():
             return None
         case CallStarted(story=story, ref=ref, call=call, mode=mode, drain=drain):
-            role = "" if drain is Drain.STORY else f" for a {drain} message"
-            return f"{story}: {_ASKED[mode]} {ref}{role} (call {call})"
+            role = f" for a {drain} message" if story and drain is not Drain.STORY else ""
+            return f"{story or drain}: {_ASKED[mode]} {ref}{role} (call {call})"
         case CallEnded():
             return _call_ended(event, state)
-        case LimitLearned(story=story, ref=ref, until=until):
+        case LimitLearned(story=story, drain=drain, ref=ref, until=until):
             work = state.going.work[story]
             on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
-            return f"{story}: another run has met the limit of {ref}, so it is not asked; {on}"
+            return f"{story or drain}: another run has met the limit of {ref}, so it is not asked; {on}"
         case WaitEnded(story=story, seconds=seconds):
-            return f"{story}: goes on after {duration(seconds)}"
+            return f"{story or 'the run'}: goes on after {duration(seconds)}"
         case StoryLanded(story=story, commit=commit):
             note = state.going.stories[story].reason
             done = f"committed as {commit[:12]}" if commit else "nothing to commit"
@@ -165,9 +172,11 @@ def _why(event: CommandMeasured) -> str:
 
 
 def _call_ended(event: CallEnded, state: RunState) -> str:
-    who = f"{event.story}: {event.ref}"
+    who = f"{event.story or event.drain}: {event.ref}"
     spent = f" after {duration(event.report.seconds)}"
     match event.report.outcome:
+        case Answered(artifact=Plan(spec=spec)) if lacking := unprovable(spec, state.effective_config()):
+            return f"{who} gave a plan{spent}, but with too few commands to prove {', '.join(lacking)}"
         case Answered(artifact=artifact):
             if event.secrets:
                 return f"{who} left a secret in its work{spent}: {event.secrets[0]}"

@@ -87,6 +87,8 @@ def headline(state: RunState) -> str:
     progress = state.going
     passed = sum(s.state is StoryState.PASSED for s in progress.stories.values())
     of = f"{passed} of {count(len(progress.stories), 'story')} passed"
+    if progress.spec.is_free_form:
+        of = "its stories are not planned"
     match state.status:
         case RunStatus.COMPLETED:
             return f"Completed: {of}."

@@ -157,7 +157,7 @@ def show_json(state: RunState, *, report: object) -> dict[str, Any]:
             "active_seconds": ledger.active,
             "by_agent": ledger.by_agent,
         },
-        "bounds": bounds_of(len(progress.stories), progress.spec, policy),
+        "bounds": bounds_of(len(progress.stories), progress.spec, policy, plans=progress.plans),
         "report": report,
     }
     return msgspec.to_builtins(shown)

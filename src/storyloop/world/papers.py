@@ -8,6 +8,7 @@ from storyloop.world.files import clear_private, place_private
 
 HANDOVER = "handover.md"
 REPORT = "report.md"
+SPEC = "spec.json"
 
 
 class WorktreePapers:
@@ -19,12 +20,19 @@ class WorktreePapers:
     def remove_handover(self, place: Place) -> None:
         clear_private(place.worktree, HANDOVER)
 
+    def save_spec(self, place: Place, data: bytes) -> None:
+        _replaced(Path(place.run_dir, SPEC), data)
+
     def save_report(self, place: Place, text: str) -> str:
         path = Path(place.run_dir, REPORT)
-        new = path.with_suffix(".new")
-        new.write_text(text)
-        os.replace(new, path)
+        _replaced(path, text.encode())
         return str(path)
+
+
+def _replaced(path: Path, data: bytes) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    os.replace(new, path)
 
 
 class MemoryPapers:
@@ -33,12 +41,16 @@ class MemoryPapers:
     def __init__(self) -> None:
         self.handovers: dict[str, str] = {}
         self.reports: dict[str, str] = {}
+        self.specs: dict[str, bytes] = {}
 
     def write_handover(self, place: Place, text: str) -> None:
         self.handovers[place.worktree] = text
 
     def remove_handover(self, place: Place) -> None:
         self.handovers.pop(place.worktree, None)
+
+    def save_spec(self, place: Place, data: bytes) -> None:
+        self.specs[place.run_id] = data
 
     def save_report(self, place: Place, text: str) -> str:
         self.reports[place.run_id] = text

@@ -1,0 +1,108 @@
+"""Planning: a free-form spec gets its stories before the first of them can begin.
+
+The plan is an errand of the run itself. A plan that breaks the rules of specs is malformed, and so is one whose stories
+could not be proven as the policy requires: either goes back to its agent with what is wrong. After `MOST_TRIES` of them
+together the run has failed, and `resume` has it planned anew. Title, project and branch are those that the run was
+opened with, whatever a plan says.
+"""
+
+from msgspec.structs import replace
+
+from storyloop.core import errand as errands
+from storyloop.core.artifacts import Plan
+from storyloop.core.draft import Draft
+from storyloop.core.errand import Delivered, GivenUp
+from storyloop.core.errors import IllegalTransition
+from storyloop.core.events import Event, SpecPlanned
+from storyloop.core.facts import Answered, Malformed, Outcome
+from storyloop.core.judge import unprovable
+from storyloop.core.policy import Drain, Policy, Require
+from storyloop.core.progress import RUN, Planned, Planning, StoryProgress, Work, waiting_of
+from storyloop.core.spec_file import dump_spec
+from storyloop.core.steps import expect, fresh_continuation
+from storyloop.core.words import MachineState
+
+MOST_TRIES = 3
+_LONGEST_FAULT = 1_500  # characters of what was wrong with a plan
+
+_LACKING = {
+    Require.CHECKS: "no command could prove it; give at least one of its criteria a <verify>",
+    Require.CRITERIA: "each of its criteria needs a <verify>",
+}
+
+
+def planning_due(run: Draft) -> bool:
+    """Whether the worktree is set up for a plan that nobody is at yet."""
+    if not run.spec.is_free_form or RUN in run.work or not run.opening.worktree_opened:
+        return False
+    return run.opening.setup_done == len(run.effective_config().worktree.setup)
+
+
+def planning_begun(run: Draft, event: Event) -> None:
+    """An agent is to be asked for the plan."""
+    run.plans += 1
+    policy = run.effective_config()
+    errand, cs = errands.begin(
+        f"@run/{run.plans}/{Drain.PLAN}",
+        Drain.PLAN,
+        chain=policy.chain_of(Drain.PLAN),
+        cs=fresh_continuation(policy),
+        table=run.cooling,
+        now=event.at,
+    )
+    run.put(
+        Work(story=RUN, iteration=run.plans, head=run.tip, tree=run.tip_tree, errand=errand, cs=cs, stage=Planning())
+    )
+
+
+def heard(planning: Planning, outcome: Outcome, policy: Policy) -> tuple[Planning, Outcome]:
+    """The outcome as this policy sees it, and the tries with it: a plan that cannot be proven is malformed."""
+    match outcome:
+        case Answered(artifact=Plan(spec=spec)) if lacking := unprovable(spec, policy):
+            errors = "\n".join(f"- story {name}: {_LACKING[policy.require]}" for name in lacking)
+            outcome = Malformed(errors=errors, text=dump_spec(spec).decode())
+        case _:
+            pass
+    if isinstance(outcome, Malformed):
+        planning = replace(planning, tries=planning.tries + 1, fault=outcome.errors[:_LONGEST_FAULT])
+    return planning, outcome
+
+
+def plan_moved(run: Draft, work: Work, planning: Planning, event: Event) -> None:
+    """What the errand's delivery or end, or one more invalid plan, means for the run."""
+    match work.errand.stage:
+        case _ if planning.tries >= MOST_TRIES:
+            _failed(run, f"no valid plan in {MOST_TRIES} tries. The last one:\n{planning.fault}", event)
+        case Delivered(artifact=Plan(spec=plan)):
+            spec = replace(run.spec, description=plan.description or run.spec.description)
+            run.put(replace(work, stage=Planned(replace(spec, user_stories=plan.user_stories))))
+        case Delivered():
+            raise IllegalTransition(run.machine_state, event)
+        case GivenUp(reason=reason):
+            _failed(run, f"there is no plan: {reason}", event)
+        case _:
+            pass
+
+
+def _failed(run: Draft, why: str, event: Event) -> None:
+    run.failure, run.work = why, {}
+    run.transition_to(MachineState.FAILED, event.at)
+
+
+def spec_planned(run: Draft, event: SpecPlanned) -> None:
+    """The stories are known, and may begin once the checks have their baseline."""
+    work = run.work.get(RUN)
+    expect(work is not None and work.stage == Planned(event.spec), run, event)
+    run.spec, run.work = event.spec, {}
+    for story in event.spec.user_stories:
+        run.stand(story.id, StoryProgress())
+    run.allow(len(event.spec.user_stories))
+    run.transition_to(MachineState.INITIALIZING, event.at)
+
+
+def planning_state(run: Draft) -> MachineState:
+    """What a run without stories is doing."""
+    work = run.work.get(RUN)
+    if work is None:
+        return MachineState.LOADING_SPEC
+    return MachineState.WAITING if waiting_of(work) else MachineState.GENERATING_SPEC
