@@ -51,6 +51,7 @@ from storyloop.core.purpose import (
     Probing,
     Purpose,
     SettingUp,
+    Trying,
 )
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
@@ -232,6 +233,8 @@ def _purpose(purpose: Purpose) -> str:
             return f"probe {story} {criterion}"
         case Checking(story=story, check=check):
             return f"check {story} {check}"
+        case Trying(of=of):
+            return f"without {_purpose(of)}"
         case Demonstrating(story=story, criterion=criterion):
             return f"prove {story} {criterion}"
 

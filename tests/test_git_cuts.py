@@ -51,6 +51,9 @@ class Journey:
         self.step("pin", lambda: repository.pin(place, tree=tree, label="call", author=AUTHOR).commit)
         self.step("check", lambda: write_file(self.root / "kept.txt", "formatted\n"))
         self.step("undo", lambda: repository.undo_changes(place, tree=tree) and "undone")
+        self.step(
+            "graft", lambda: repository.graft(place, base=self.base, tree=tree, wanted=lambda path: "app" in path)
+        )
         commit = self.step("commit", lambda: repository.commit(place, tree=tree, parent=self.base, author=AUTHOR))
         self.step("guard again", lambda: repository.guard(place))
         self.step("blocked", lambda: write_file(self.root / "bad/bad.txt", "bad\n"))

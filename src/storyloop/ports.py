@@ -285,6 +285,10 @@ class Repository(Protocol):
         """The lines that `new_tree` has and `old_tree` has not, by path; without binary and very large files."""
         ...
 
+    def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
+        """A tree like `base`, with those files of `tree` whose path is wanted; what `tree` has deleted stays."""
+        ...
+
     def close_worktree(self, place: Place) -> None:
         """Remove the worktree's directory and registration; branch and pins stay."""
         ...

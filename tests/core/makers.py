@@ -203,7 +203,9 @@ def call_started(effect: CallAgent, at: datetime) -> CallStarted:
     )
 
 
-def call_ended(effect: CallAgent, at: datetime, outcome: Outcome, *, tree: str, **report: Any) -> CallEnded:
+def call_ended(
+    effect: CallAgent, at: datetime, outcome: Outcome, *, tree: str, new_tests: tuple[str, ...] = (), **report: Any
+) -> CallEnded:
     return CallEnded(
         key=f"{effect.key}/ended",
         at=at,
@@ -214,6 +216,7 @@ def call_ended(effect: CallAgent, at: datetime, outcome: Outcome, *, tree: str, 
         report=CallReport(outcome=outcome, **report),
         pin=Pin(tree=tree, commit=f"commit-of-{tree}", ref=f"refs/pins/{effect.key}"),
         changed=() if tree == BASE_TREE else ("src/x.py",),
+        new_tests=new_tests,
     )
 
 

@@ -22,9 +22,9 @@ from msgspec.structs import replace
 
 from storyloop.core.bounds import bounds, bounds_of
 from storyloop.core.effects import CallAgent, ParkRun, RunCommand, ScrubWorktree, Wait
-from storyloop.core.policy import Budget, Command, Drain, Policy, StoryBudget, WorktreePolicy
+from storyloop.core.policy import Budget, Command, Drain, NewTests, Policy, StoryBudget, WorktreePolicy
 from storyloop.core.progress import StoryState
-from storyloop.core.purpose import Probing, SettingUp
+from storyloop.core.purpose import Probing, SettingUp, Trying
 from storyloop.core.spec import Story
 
 ONE = (story("US-001"),)
@@ -77,16 +77,19 @@ def test_the_time_of_our_own_commands_is_bounded_too() -> None:
         checks={"slow": Command(run="s", timeout=100.0), "fast": Command(run="f")},
         worktree=WorktreePolicy(setup=("npm ci",)),
     )
-    # set-up 10, baseline 2 * 110; two proofs at most, 3 stories, each once more: 20 + 3 attempts * 2 * (110 + 20);
+    # set-up 10, baseline 2 * 110; two proofs at most, 3 stories, each once more: 20 + 3 attempts * 2 * (110 + 20), and
+    # its new tests without the work: 130;
     # the final proof, and once more behind each of 3 rounds of it: set-up 10, 2 * (110 + 3 proofs * 10)
-    most = 10 + 220 + 6 * (20 + 3 * 2 * 130) + 4 * (10 + 2 * 140)
-    assert bounds(spec_of(*THREE), policy).check_seconds == most == 6190
+    most = 10 + 220 + 6 * (20 + 3 * 2 * 130 + 130) + 4 * (10 + 2 * 140)
+    assert bounds(spec_of(*THREE), policy).check_seconds == most == 6970
+    without = replace(policy, new_tests=NewTests.OFF)
+    assert bounds(spec_of(*THREE), without).check_seconds == 6970 - 6 * 130
 
 
 def test_no_continuation_still_means_one_attempt() -> None:
     """The first is no continuation."""
     policy = policy_of(checks=("test",), continuations=0, check_timeout=10.0)
-    assert bounds(spec_of(*ONE), policy).check_seconds == 20 + 20 + 20  # baseline, attempt, final proof
+    assert bounds(spec_of(*ONE), policy).check_seconds == 20 + 20 + 10 + 20  # baseline, attempt, new tests, final proof
 
 
 def test_waiting_tokens_and_money_are_what_the_user_allows() -> None:
@@ -140,19 +143,19 @@ def test_commands_take_no_longer_than_their_bound() -> None:
     """Every command run twice, at its deadline; the last attempt passes, and each story is found broken in the end."""
     policy = replace(policy_of(continuations=2, check_timeout=10.0), worktree=WorktreePolicy(setup=("x",)))
     red = ("/prove/0/", "final/1/criterion/US-001", "final/2/criterion/US-002")
-    run = run_of(story("US-001", verify=("v1",)), story("US-002", verify=("v1",)), policy=policy)
+    run = run_of(story("US-001", verify=("sh tests/test_x.py",)), story("US-002", verify=("sh tests",)), policy=policy)
     slow, green = replace(exited(1), seconds=10.0), replace(exited(0), seconds=10.0)
     seconds = 0.0
     while run.owed:
         how: dict[str, Any] = {}
         if isinstance(run.due, RunCommand):
-            once = isinstance(run.due.purpose, SettingUp | Probing)
+            once = isinstance(run.due.purpose, SettingUp | Probing | Trying)
             seconds += 10.0 if once else 20.0
             again = slow if any(part in run.due.key for part in red) else green
             how = {"first": green} if once else {"first": slow, "second": again}
-        run.did(**how)
-    most = 10 + 20 + 4 * (10 + 2 * 40) + 3 * (10 + 20 + 40)
-    assert seconds == bounds(run.spec, policy).check_seconds == most == 600
+        run.did(**({"new_tests": ("tests/test_x.py",)} if isinstance(run.due, CallAgent) else how))
+    most = 10 + 20 + 4 * (10 + 2 * 40 + 20) + 3 * (10 + 20 + 40)
+    assert seconds == bounds(run.spec, policy).check_seconds == most == 680
 
 
 def test_waiting_never_takes_longer_than_its_bound() -> None:

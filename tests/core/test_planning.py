@@ -202,8 +202,8 @@ def test_before_there_is_a_plan_the_most_that_one_may_hold_bounds_the_run() -> N
     policy = policy_of(checks=(), calls_per_errand=5, continuations=1, check_timeout=1.0)
     most = bounds(IDEA, policy)
     assert (most.stories, most.calls) == (100, 5 + 200 * 5)
-    # each story and its return: 20 proofs, and an attempt with 2 * 20; two rounds of the final proof: 2 * 100 * 20
-    assert most.check_seconds == 200 * (20 + 40) + 2 * 4000
+    # each story and its return: 20 proofs, an attempt with 2 * 20, 20 without the work; then two rounds of 2 * 100 * 20
+    assert most.check_seconds == 200 * (20 + 40 + 20) + 2 * 4000
     assert bounds(spec_of(story("US-001", passes=True)), policy).calls == 0
 
 

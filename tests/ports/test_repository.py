@@ -490,6 +490,24 @@ def test_additions_are_the_lines_that_are_new(world, repository, place):
     assert list(repository.additions(after, after)) == []
 
 
+def test_a_graft_has_the_wanted_files_of_another_tree_and_else_its_own(world, repository, place):
+    """Changed, new and oddly named ones; what the other has deleted stays, and the worktree is not touched."""
+    before = repository.snapshot(place)
+    world.write(place, "tests/new dir/\t.py", b"new\n")
+    world.write(place, "tests/caf\udce9.py", b"odd\n")
+    world.write(place, "src/old.py", b"work\n")
+    world.write(place, "kept.txt", b"changed\n")
+    world.delete(place, ".gitignore")
+    after = repository.snapshot(place)
+    files = world.files(place)
+    chosen = ("tests/", '"tests/caf\\351.py"', "kept.txt", ".gitignore")
+    grafted = repository.graft(place, base=before, tree=after, wanted=lambda path: path.startswith(chosen))
+    odd = {"tests/new dir/\t.py": b"new\n", "tests/caf\udce9.py": b"odd\n"}
+    assert world.tree(grafted) == {**BASE, **odd, "kept.txt": b"changed\n"}
+    assert repository.graft(place, base=before, tree=after, wanted=lambda _: False) == before
+    assert (world.files(place), repository.snapshot(place)) == (files, after)
+
+
 def test_what_a_check_changed_is_undone_and_its_creations_left(world, repository, place):
     """A check's changes to files of the tree are told and undone; new files stay for the next check."""
     world.write(place, "work.py", b"work\n")

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from storyloop.core.artifacts import MOST_PLANNED_CRITERIA, MOST_PLANNED_STORIES
-from storyloop.core.policy import Drain, Policy
+from storyloop.core.policy import Drain, NewTests, Policy
 from storyloop.core.spec import Criterion, Spec, Story
 
 
@@ -71,6 +71,8 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
     set_up = len(policy.worktree.setup) * limits.check_timeout
     # Every check and proof may be run twice (a red one is), on each attempt, after its run on the untouched tree.
     story = most_proofs + attempts * 2 * (checks + most_proofs)
+    if policy.new_tests is not NewTests.OFF:  # and once more without the work
+        story += checks + most_proofs
     final = set_up + 2 * (checks + sum(proofs) * limits.check_timeout)
     rounds = 1 + min(limits.continuations, returns)
     check_seconds = set_up + 2 * checks + (iterations + returns) * story + rounds * final

@@ -55,7 +55,7 @@ class SuspicionKind(StrEnum):
     TESTS_SKIPPED = "tests-skipped"
     ASSERTIONS_WEAKENED = "assertions-weakened"
     TESTS_PROVE_NOTHING = "tests-prove-nothing"  # new ones that are green without the work
-    TESTS_NOT_RUN = "tests-not-run"  # new ones, and no check that could run them
+    TESTS_NOT_TRIED = "tests-not-tried"  # without the work: there is no command, or it could not be measured
 
 
 class Suspicion(msgspec.Struct, frozen=True):

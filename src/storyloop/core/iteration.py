@@ -4,7 +4,6 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.artifacts import CommitMessage, DevelopmentResult
-from storyloop.core.budget import story_refuses
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.draft import Draft
@@ -25,12 +24,14 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
+from storyloop.core.passing import afforded, passing, tried_anew
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, AgentRef, Drain, OnExhausted, Tampering, Way
 from storyloop.core.progress import (
     Building,
     Closing,
     Describing,
+    Doubting,
     Landing,
     Leaving,
     Planning,
@@ -138,6 +139,8 @@ def measured_anew(run: Draft, work: Work) -> Work:
         case Proving() as proving:
             owed = owed_measurements(work, proving.tree, run.spec.story(work.story), run.effective_config())
             return replace(work, stage=replace(proving, owed=owed, measured=(), red=()))
+        case Doubting() as doubting:
+            return tried_anew(run, work, doubting)
         case _:
             return work
 
@@ -232,8 +235,8 @@ def wait_ended(run: Draft, event: WaitEnded) -> None:
 def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     """What an errand's delivery or end means for its story."""
     errand, cs = errand_of(work, run.continuation)
-    if (afforded := _afforded(run, work, errand)) is not errand:
-        errand, work = afforded, with_errand(run, work, afforded, cs)
+    if (payable := afforded(run, work, errand)) is not errand:
+        errand, work = payable, with_errand(run, work, payable, cs)
     match errand.stage, work.stage:
         case _, Planning() as planning:
             plan_moved(run, work, planning, event)
@@ -308,7 +311,7 @@ def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     judgement = judge(work, proving, inherited=run.inherited, require=policy.require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):
-        _passing(run, work, proving, note=judgement.note, event=event)
+        passing(run, work, proving, note=judgement.note, event=event)
         return
     assert isinstance(judgement, GreenButPartial | Short)
     _fell_short(run, work, judgement.shortfall, event, evidence=proving.measured)
@@ -333,7 +336,7 @@ def _fell_short(
     )
     if work.pin is not None:
         work = replace(work, judged=work.pin.tree)
-    errand = _afforded(run, work, errand)
+    errand = afforded(run, work, errand)
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):
         _given_up(run, work, errand.stage.reason, event, evidence=evidence)
@@ -341,37 +344,11 @@ def _fell_short(
         run.put(work)
 
 
-def _passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
-    landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
-    chain = run.effective_config().chain_of(Drain.COMMIT)
-    if not chain or proving.tree == work.tree:
-        run.put(replace(work, stage=landing))
-        return
-    errand, run.continuation = errands.begin(
-        f"{work.story}/{work.iteration}/{Drain.COMMIT}",
-        Drain.COMMIT,
-        chain=chain,
-        cs=run.continuation.reset(),
-        table=run.cooling,
-        now=event.at,
-    )
-    described = _afforded(run, work, errand) is errand
-    run.put(replace(work, stage=Describing(landing=landing, errand=errand) if described else landing))
-
-
-def _afforded(run: Draft, work: Work, errand: Errand) -> Errand:
-    """The errand, given up where the story's budget has no room for the call that it owes or waits for."""
-    if not isinstance(errand.stage, errands.Owed | errands.Waiting):
-        return errand
-    reason = story_refuses(run.ledger, run.effective_config().budget.story, work, errand.ref)
-    return errand if reason is None else replace(errand, stage=GivenUp(reason))
-
-
 def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()) -> None:
     """The attempts have ended: the story is left, unless all is green and only the agent wanted to do more."""
     if work.green is not None and work.pin is not None and work.pin.tree == work.green.tree:
         note = "passed when its attempts ended: all is green, but the agent still said partial"
-        _passing(run, work, work.green, note=note, event=event)
+        passing(run, work, work.green, note=note, event=event)
         return
     commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT and _refusal(run, work) is None
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)

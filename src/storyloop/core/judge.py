@@ -4,6 +4,8 @@
 all of them are in. The agent's own word can fail an attempt, it can never pass one.
 """
 
+import re
+
 import msgspec
 
 from storyloop.core.artifacts import DevelopmentResult
@@ -11,7 +13,7 @@ from storyloop.core.errand import Shortfall
 from storyloop.core.evidence import Evidence
 from storyloop.core.policy import Policy, Require
 from storyloop.core.progress import Preparing, Proving, Work
-from storyloop.core.purpose import Checking, Demonstrating, Probing
+from storyloop.core.purpose import Checking, Demonstrating, Probing, Trying
 from storyloop.core.spec import Spec, Story
 from storyloop.core.words import DevelopmentStatus
 
@@ -69,6 +71,32 @@ def owed_measurements(work: Work, tree: str, story: Story, policy: Policy) -> tu
         *(Checking(story.id, work.iteration, attempt, name) for name in policy.checks),
         *(Demonstrating(story.id, work.iteration, attempt, number) for number in proofs),
     )
+
+
+def owed_tries(
+    work: Work, proven: tuple[Evidence, ...], story: Story, *, policy: Policy, inherited: tuple[str, ...]
+) -> tuple[Trying, ...]:
+    """What is to be run without the work, if it brings new tests: what runs them, and was green before it, too."""
+    if not work.new_tests or work.pin is None:
+        return ()
+    green = {(e.check, e.criterion) for e in proven if e.reading.is_green and e.check not in inherited}
+    tries: list[Trying] = []
+    for purpose in owed_measurements(work, work.pin.tree, story, policy):
+        match purpose:
+            case Checking(check=check) if (check, None) in green:
+                tries.append(Trying(purpose))
+            case Demonstrating(criterion=number) if (None, number) in green:
+                if _names(story.acceptance_criteria[number - 1].verify or "", work.new_tests):
+                    tries.append(Trying(purpose))
+            case _:
+                pass
+    return tuple(tries)
+
+
+def _names(command: str, paths: tuple[str, ...]) -> bool:
+    """Whether one of these files, or a directory that it lies in, stands in the command."""
+    words = {word.removeprefix("./").rstrip("/") for word in re.split(r"[\s:;&|'\"]+", command)}
+    return any(path in words or any(path.startswith(f"{word}/") for word in words if word) for path in paths)
 
 
 def gating_failures(measured: tuple[Evidence, ...], inherited: tuple[str, ...]) -> tuple[Evidence, ...]:

@@ -46,6 +46,7 @@ from storyloop.core.progress import (
     Building,
     Closing,
     Describing,
+    Doubting,
     Landing,
     Leaving,
     ParkedFor,
@@ -154,6 +155,9 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
         case Proving() as proving:
             purpose = proving.owed[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=proving.tree),)
+        case Doubting(landing=landing, owed=owed):
+            command = _command_of(progress, policy, owed[0].of)
+            return (_run(state, owed[0], command=command, tree=landing.tree),)
         case Landing():
             return (LandStory(key=f"{prefix}/land", story=work.story),)
         case Leaving():

@@ -16,7 +16,7 @@ from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence
 from storyloop.core.facts import Finding, Pin, Suspicion
-from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose
+from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Trying
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending
 
@@ -89,6 +89,13 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
     red: tuple["Red", ...] = ()
 
 
+class Doubting(msgspec.Struct, frozen=True, kw_only=True, tag="doubting"):
+    """Proven, with new tests: whether they fail without the work is tried, until one command is red."""
+
+    landing: "Landing"
+    owed: tuple[Trying, ...]
+
+
 class Describing(msgspec.Struct, frozen=True, kw_only=True, tag="describing"):
     """Proven; a commit errand, where one is bound, words the message."""
 
@@ -121,7 +128,7 @@ class Closing(msgspec.Struct, frozen=True, tag="closing"):
     """The iteration is over; its handover is still to be removed."""
 
 
-Stage = Planning | Planned | Preparing | Building | Proving | Describing | Landing | Leaving | Closing
+Stage = Planning | Planned | Preparing | Building | Proving | Doubting | Describing | Landing | Leaving | Closing
 
 
 RUN = ""  # the `story` of work that belongs to no story but to the run itself: its plan, its review

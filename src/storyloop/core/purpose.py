@@ -42,6 +42,12 @@ class Demonstrating(msgspec.Struct, frozen=True, tag="prove"):
     criterion: int
 
 
+class Trying(msgspec.Struct, frozen=True, tag="try"):
+    """The same command without the work: on the story's beginning, with nothing but its tests. Red is right there."""
+
+    of: Checking | Demonstrating
+
+
 class FinalChecking(msgspec.Struct, frozen=True, tag="final_check"):
     """A check in a round of the final proof."""
 
@@ -58,7 +64,7 @@ class FinalDemonstrating(msgspec.Struct, frozen=True, tag="final_prove"):
 
 
 FinalPurpose = FinalChecking | FinalDemonstrating
-Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating | FinalPurpose
+Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating | Trying | FinalPurpose
 
 
 def key_of(purpose: Purpose) -> str:
@@ -76,6 +82,8 @@ def key_of(purpose: Purpose) -> str:
             return f"{story}/{iteration}/prove/{attempt}/check/{check}"
         case Demonstrating(story=story, iteration=iteration, attempt=attempt, criterion=criterion):
             return f"{story}/{iteration}/prove/{attempt}/criterion/{criterion}"
+        case Trying(of=of):
+            return f"{key_of(of)}/without-the-work"
         case FinalChecking(round=proof, check=check):
             return f"final/{proof}/check/{check}"
         case FinalDemonstrating(round=proof, story=story, criterion=criterion):

@@ -60,11 +60,13 @@ from storyloop.core.iteration import (
     story_started,
     wait_ended,
 )
+from storyloop.core.passing import tried
 from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
 from storyloop.core.progress import (
     Building,
     Closing,
     Describing,
+    Doubting,
     Landing,
     Leaving,
     Ledger,
@@ -84,6 +86,7 @@ from storyloop.core.purpose import (
     FinalDemonstrating,
     Probing,
     SettingUp,
+    Trying,
 )
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
@@ -255,6 +258,8 @@ def _measured(run: Draft, event: CommandMeasured) -> None:
             proof_measured(run, event, demonstrating, _evidence(event, criterion=criterion))
         case Probing() as probing:
             probed(run, event, probing)
+        case Trying() as trying:
+            tried(run, event, trying)
         case FinalChecking(check=check) as checking:
             final_proof_measured(run, event, checking, _evidence(event, check=check))
         case FinalDemonstrating(criterion=criterion) as demonstrating:
@@ -404,6 +409,7 @@ def _is_opening(run: Draft) -> bool:
 _DOING: dict[type, MachineState] = {
     Preparing: MachineState.RUNNING_AGENT,
     Proving: MachineState.PROVING,
+    Doubting: MachineState.PROVING,
     Landing: MachineState.LANDING,
     Leaving: MachineState.LANDING,
     Closing: MachineState.PICKING_STORY,

@@ -11,6 +11,7 @@ from storyloop.core.policy import Policy
 from storyloop.core.progress import (
     Building,
     Describing,
+    Doubting,
     Landing,
     Leaving,
     Preparing,
@@ -89,6 +90,7 @@ _STANDING: dict[type, StoryState] = {
     Preparing: StoryState.BUILDING,
     Building: StoryState.BUILDING,
     Proving: StoryState.PROVING,
+    Doubting: StoryState.PROVING,
     Describing: StoryState.LANDING,
     Landing: StoryState.LANDING,
     Leaving: StoryState.BUILDING,

@@ -3,12 +3,15 @@
 import threading
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from storyloop.core.effects import RunCommand
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CommandMeasured, Event
 from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Change, Finding
 from storyloop.core.judge import owed_probes
+from storyloop.core.languages import belongs_to_tests
 from storyloop.core.progress import Preparing, Proving
 from storyloop.core.purpose import (
     Baselining,
@@ -18,6 +21,7 @@ from storyloop.core.purpose import (
     FinalDemonstrating,
     Probing,
     SettingUp,
+    Trying,
     key_of,
 )
 from storyloop.core.run_state import RunState
@@ -29,6 +33,9 @@ _NAMED = 8  # paths named in a finding
 
 def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
     """One fact, or none when it was stopped: then its round is owed again."""
+    if isinstance(effect.purpose, Trying):
+        yield from _try_without_the_work(effect, effect.purpose, state, hands, stop)
+        return
     done, owed = _round(effect, state)
     findings = _set_aside(effect, state, hands) if done == 0 else ()
     first = hands.checks.run(_order(effect, state, hands, "1"), stop)
@@ -59,6 +66,37 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
     )
 
 
+def _try_without_the_work(
+    effect: RunCommand, trying: Trying, state: RunState, hands: Hands, stop: threading.Event
+) -> Iterator[Event]:
+    """The command on the story's beginning with nothing but its tests; then the files are again as they were proven."""
+    assert effect.tree is not None
+    findings = _set_aside(effect, state, hands)
+    beginning = state.going.work[trying.of.story].tree
+    tree = hands.repository.graft(hands.place, base=beginning, tree=effect.tree, wanted=belongs_to_tests)
+    # Python tells its compiled files by whole seconds: none may be left of what stood here for a moment.
+    env = effect.command.env | {"PYTHONDONTWRITEBYTECODE": "1"}
+    without = replace(effect, tree=tree, command=replace(effect.command, env=env))
+    _lay(tree, hands)
+    measured = hands.checks.run(_order(without, state, hands, "1"), stop)
+    _lay(effect.tree, hands)
+    if measured is not None:
+        yield CommandMeasured(
+            key=effect.key,
+            at=hands.clock.now(),
+            purpose=trying,
+            command=effect.command.run,
+            tree=tree,
+            first=measured,
+            findings=findings,
+        )
+
+
+def _lay(tree: str, hands: Hands) -> None:
+    hands.repository.undo_changes(hands.place, tree=tree)
+    hands.repository.remove_creations(hands.place, tree=tree)
+
+
 def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Finding, ...]:
     """A round begins on its very tree: what else lies there is of a round that broke off, or of somebody's hand."""
     repository, place = hands.repository, hands.place
@@ -66,8 +104,7 @@ def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Findi
         return ()
     author = Author(message=f"What lay in the worktree before `{effect.command.run}`", at=state.going.last_at)
     pin = repository.pin(place, tree=now, label=f"before/{now[:12]}", author=author)
-    repository.undo_changes(place, tree=effect.tree)
-    repository.remove_creations(place, tree=effect.tree)
+    _lay(effect.tree, hands)
     detail = f"What was no part of the tree that `{effect.command.run}` ran on was set aside; it is kept by {pin.ref}."
     return (Finding("leftover", detail),)
 
@@ -126,6 +163,8 @@ def _round(effect: RunCommand, state: RunState) -> tuple[int, int]:
             return done, len(policy.checks) - done
         case FinalChecking() | FinalDemonstrating():
             return len(progress.final.measured), len(progress.final.owed)
+        case Trying():
+            raise ProgrammerError("What is tried without the work is no round on one tree.")
         case Probing(story=story) | Checking(story=story) | Demonstrating(story=story):
             work, spec = progress.work[story], progress.spec.story(story)
     match work.stage:

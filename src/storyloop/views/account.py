@@ -35,6 +35,7 @@ from storyloop.core.purpose import (
     Probing,
     Purpose,
     SettingUp,
+    Trying,
 )
 from storyloop.core.run_state import phase_key
 from storyloop.core.usage import Spending
@@ -192,7 +193,12 @@ def _phase_of(purpose: Purpose) -> str:
             return OPENING
         case SettingUp() | FinalChecking() | FinalDemonstrating():
             return FINAL
-        case Probing(story=story) | Checking(story=story) | Demonstrating(story=story):
+        case (
+            Probing(story=story)
+            | Checking(story=story)
+            | Demonstrating(story=story)
+            | Trying(of=Checking(story=story) | Demonstrating(story=story))
+        ):
             return story
         case _:
             assert_never(purpose)

@@ -30,7 +30,7 @@ from storyloop.core.events import (
     WorktreeOpened,
     WorktreeScrubbed,
 )
-from storyloop.core.evidence import reading_of
+from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
@@ -43,6 +43,7 @@ from storyloop.core.purpose import (
     FinalDemonstrating,
     Probing,
     SettingUp,
+    Trying,
 )
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
@@ -149,6 +150,10 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
             return f"{story}: check {check} {shown}{gating}"
         case Demonstrating(story=story, criterion=number):
             return f"{story}: criterion {number} {shown}"
+        case Trying(of=of):
+            name = of.check if isinstance(of, Checking) else f"criterion {of.criterion}"
+            fails = "red, as it should be" if reading is Reading.RED else shown
+            return f"{of.story}: {name} with the new tests, without the work: {fails}"
         case FinalChecking(check=check):
             gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
             return f"final proof: check {check} {shown}{gating}{_final_end(state)}"

@@ -15,6 +15,7 @@ for their helpers; their branches keep their commits, and their files are left o
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -79,6 +80,22 @@ def held_tree(at: Workplace) -> str | None:
 def changed_count(at: Workplace) -> int:
     """How many files are not as our index has them."""
     return len(_status(at).changed)
+
+
+def grafted(at: Workplace, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
+    """`base` with the wanted files of `tree`, made in an index of its own; ours and the files are not touched."""
+    scratch = at.own / "graft"
+    for left in (scratch, at.own / "graft.lock"):  # of a git that was killed
+        left.unlink(missing_ok=True)
+    git = msgspec.structs.replace(at.repository, index=str(scratch))
+    listed = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", base, tree).split(b"\0")
+    rows = zip((about.split() for about in listed[::2]), listed[1::2], strict=False)
+    scions = [b"%b %b\t%b\0" % (row[1], row[3], path) for row, path in rows if row[4] != b"D" and wanted(shown(path))]
+    git.run("read-tree", base)
+    git.run("update-index", "-z", "--add", "--replace", "--index-info", stdin=b"".join(scions))
+    made = git.line("write-tree")
+    scratch.unlink()
+    return made
 
 
 def hold_tree(at: Workplace, tree: str) -> None:

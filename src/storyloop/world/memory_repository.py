@@ -12,7 +12,7 @@ line of the root's `.gitignore`.
 import fnmatch
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -235,6 +235,11 @@ class MemoryRepository:
             added = [line for line in new[path].splitlines() if line not in known]
             if added:
                 yield _shown(path), b"\n".join(added)
+
+    def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
+        self._seat(place)
+        scions = {path: data for path, data in self._trees[tree].items() if wanted(_shown(path))}
+        return self._make_tree({**self._trees[base], **scions})
 
     def close_worktree(self, place: Place) -> None:
         self._worktrees.pop(place.worktree, None)

@@ -9,7 +9,7 @@ after a crash finds itself.
 import contextlib
 import os
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -170,6 +170,10 @@ class GitRepository:
             if head and path.rstrip(b"\t") != b"/dev/null":
                 added = (line[1:] for line in lines.split(b"\n") if line.startswith(b"+"))
                 yield shown(path.rstrip(b"\t").removeprefix(b"b/")), b"\n".join(added)
+
+    def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
+        with self._at(place) as at:
+            return index.grafted(at, base, tree, wanted)
 
     def close_worktree(self, place: Place) -> None:
         own = own_directory(place)

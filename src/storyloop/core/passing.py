@@ -1,0 +1,97 @@
+"""From proven to its landing: a story's new tests are tried without the work, then its commit is worded."""
+
+from msgspec.structs import replace
+
+from storyloop.core import errand as errands
+from storyloop.core.budget import story_refuses
+from storyloop.core.draft import Draft
+from storyloop.core.errand import Errand, GivenUp
+from storyloop.core.errors import IllegalTransition
+from storyloop.core.events import CommandMeasured, Event
+from storyloop.core.evidence import Reading, reading_of
+from storyloop.core.facts import Suspicion, SuspicionKind
+from storyloop.core.judge import owed_tries
+from storyloop.core.policy import Drain
+from storyloop.core.progress import Describing, Doubting, Landing, Proving, Work
+from storyloop.core.purpose import Trying
+from storyloop.core.steps import expect, work_of
+
+_TELLS = {
+    SuspicionKind.TESTS_PROVE_NOTHING: "do not fail without the work",
+    SuspicionKind.TESTS_NOT_TRIED: "were not tried without the work",
+}
+
+
+def passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
+    """All that gates is green."""
+    landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
+    tries = _tries(run, work, landing)
+    if tries:
+        run.put(replace(work, stage=Doubting(landing=landing, owed=tries)))
+    elif work.new_tests:
+        why = "no command is known to run them that was green before"
+        _worded(run, _suspected(work, SuspicionKind.TESTS_NOT_TRIED, why), landing, event)
+    else:
+        _worded(run, work, landing, event)
+
+
+def tried(run: Draft, event: CommandMeasured, trying: Trying) -> None:
+    """A command was run without the work. One that is red says enough: the others need not be run."""
+    work = work_of(run, trying.of.story, event)
+    doubting = work.stage
+    if not isinstance(doubting, Doubting):
+        raise IllegalTransition(run.machine_state, event)
+    expect(doubting.owed[:1] == (trying,), run, event)
+    reading = reading_of(event.first)
+    if reading.is_green and doubting.owed[1:]:
+        run.put(replace(work, stage=replace(doubting, owed=doubting.owed[1:])))
+        return
+    if reading is Reading.UNMEASURED:
+        why = f"`{event.command}` could not be measured: {event.first.reason}"
+        work = _suspected(work, SuspicionKind.TESTS_NOT_TRIED, why)
+    elif reading.is_green:
+        work = _suspected(work, SuspicionKind.TESTS_PROVE_NOTHING, f"`{event.command}` is green there, too")
+    _worded(run, work, doubting.landing, event)
+
+
+def tried_anew(run: Draft, work: Work, doubting: Doubting) -> Work:
+    """A round that was broken off begins again."""
+    return replace(work, stage=replace(doubting, owed=_tries(run, work, doubting.landing)))
+
+
+def afforded(run: Draft, work: Work, errand: Errand) -> Errand:
+    """The errand, given up where the story's budget has no room for the call that it owes or waits for."""
+    if not isinstance(errand.stage, errands.Owed | errands.Waiting):
+        return errand
+    reason = story_refuses(run.ledger, run.effective_config().budget.story, work, errand.ref)
+    return errand if reason is None else replace(errand, stage=GivenUp(reason))
+
+
+def _tries(run: Draft, work: Work, landing: Landing) -> tuple[Trying, ...]:
+    story, policy = run.spec.story(work.story), run.effective_config()
+    return owed_tries(work, landing.evidence, story, policy=policy, inherited=run.inherited)
+
+
+def _suspected(work: Work, kind: SuspicionKind, why: str) -> Work:
+    others = len(work.new_tests) - 1
+    more = f" (and those of {others} more)" if others else ""
+    suspicion = Suspicion(kind, work.new_tests[0], f"its new tests{more} {_TELLS[kind]}: {why}")
+    return replace(work, suspicions=(*work.suspicions, suspicion))
+
+
+def _worded(run: Draft, work: Work, landing: Landing, event: Event) -> None:
+    """The commit's message is asked for, where somebody is bound to word it."""
+    chain = run.effective_config().chain_of(Drain.COMMIT)
+    if not chain or landing.tree == work.tree:
+        run.put(replace(work, stage=landing))
+        return
+    errand, run.continuation = errands.begin(
+        f"{work.story}/{work.iteration}/{Drain.COMMIT}",
+        Drain.COMMIT,
+        chain=chain,
+        cs=run.continuation.reset(),
+        table=run.cooling,
+        now=event.at,
+    )
+    described = afforded(run, work, errand) is errand
+    run.put(replace(work, stage=Describing(landing=landing, errand=errand) if described else landing))
