@@ -313,6 +313,7 @@ class MemoryWorld:
                 lock=lambda _: lock,
                 holder=lambda _: None,
                 absent_program=lambda _: None,
+                uncounted=lambda _ref, _agent: frozenset(),
                 absent_word=lambda _line, _root: None,
                 sweep=list,
                 new_id=lambda: f"run-{next(self._ids)}",

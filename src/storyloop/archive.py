@@ -3,7 +3,8 @@
 Apart from the service, so that looking at a run does not pay for what only driving one needs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,8 @@ from storyloop.core.spec import Spec
 from storyloop.journal.load import load_state
 from storyloop.ports import Journal
 from storyloop.views.account import Account, account_of
+
+_MOST_EARLIER, _MOST_LOOKED_AT = 10, 40  # runs
 
 
 class Archive:
@@ -32,6 +35,12 @@ class Archive:
     def state(self, run_id: str) -> RunState:
         """The run as its journal folds."""
         return load_state(self._journal, run_id)[0]
+
+    def earlier(self, agents: Set[str]) -> Iterator[RunState]:
+        """The newest runs on this machine, of any repository, that asked these agents (`agent:model`) and no others."""
+        rows = [row for row in self._journal.rows() if row.iteration][:_MOST_LOOKED_AT]
+        states = (self.state(row.run_id) for row in rows)
+        return islice((state for state in states if state.going.ledger.by_agent.keys() <= agents), _MOST_EARLIER)
 
     def spec_of(self, run_id: str) -> Spec:
         """The run's spec, its passed stories marked so."""

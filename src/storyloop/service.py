@@ -5,7 +5,7 @@ found before the first thing is written.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
 from storyloop.core.judge import unprovable
-from storyloop.core.policy import AgentSpec, Drain, Policy, Require, agents_of
+from storyloop.core.policy import AgentRef, AgentSpec, Drain, Policy, Require, agents_of
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
@@ -61,6 +61,7 @@ class Tools:
     lock: Callable[[Path], Lock]
     holder: Callable[[Path], int | None]
     absent_program: Callable[[AgentSpec], str | None]  # what an agent starts, when it is not on this machine
+    uncounted: Callable[[AgentRef, AgentSpec], frozenset[str]]  # which budgets may not hold an agent
     absent_word: Callable[[str, Path], str | None]  # the same for a line of shell in a checkout
     sweep: Callable[[], Sequence[str]]
     new_id: Callable[[], str]
@@ -148,7 +149,13 @@ class Service(Archive):
             worktree=worktree,
             reuse_branch=reuse_branch,
             bounds=bounds(spec, loaded.policy),
-            notes=(*loaded.warnings, *checkout.warnings, *missing, *_of_the_users(prompts)),
+            notes=(
+                *loaded.warnings,
+                *checkout.warnings,
+                *missing,
+                *self._uncounted(loaded.policy),
+                *_of_the_users(prompts),
+            ),
         )
 
     def _require_agents(self, policy: Policy, drain: Drain) -> tuple[str, ...]:
@@ -168,6 +175,16 @@ class Service(Archive):
         if all(absent[ref.agent] for ref in chain):
             raise UserError(f"{'; '.join(missing)}.", "Install it, or correct [agents] in your configuration.")
         return tuple(missing)
+
+    def _uncounted(self, policy: Policy) -> Iterator[str]:
+        """Notes on budgets that may not hold those who are asked."""
+        budget = policy.budget
+        bounded = {name for name in ("tokens", "usd") if getattr(budget, name) or getattr(budget.story, name)}
+        for ref in dict.fromkeys((*policy.chain_of(Drain.STORY), *agents_of(policy.escalation))):
+            loose = bounded & self._tools.uncounted(ref, policy.agents[ref.agent])
+            if loose:
+                names = " and ".join(sorted(loose))
+                yield f"agent {ref}: its {names} may stay unknown, and no budget counts them; calls and time hold it"
 
     def _require_checks(self, policy: Policy, root: Path) -> None:
         if policy.worktree.setup:

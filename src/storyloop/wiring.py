@@ -30,6 +30,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     import uuid
 
     from storyloop.agents.installed import absent_program
+    from storyloop.agents.prices import uncounted
     from storyloop.agents.processes import ProcessAgents
     from storyloop.agents.profiles import PROFILES
     from storyloop.contracts.prompts import TemplatePrompts, read_overrides
@@ -82,6 +83,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             lock=RunLock,
             holder=holder,
             absent_program=lambda agent: absent_program(agent, environ),
+            uncounted=uncounted,
             absent_word=lambda line, root: absent_word(line, root, environ),
             sweep=lambda: [str(swept) for swept in sweep(home)],
             new_id=lambda: str(uuid.uuid4()),

@@ -1,5 +1,8 @@
 """Prices: what tokens cost, by the table that ships with genai-prices. Nothing is fetched."""
 
+from storyloop.agents.profile import Can
+from storyloop.agents.profiles import PROFILES
+from storyloop.core.policy import AgentKind, AgentRef, AgentSpec
 from storyloop.core.usage import Usage
 
 
@@ -26,3 +29,11 @@ def price(usage: Usage) -> float | None:
         return float(calc_price(tokens, usage.model).total_price)
     except LookupError:
         return None
+
+
+def uncounted(ref: AgentRef, agent: AgentSpec) -> frozenset[str]:
+    """Which budgets (`tokens`, `usd`) may not hold this agent: what it does not tell, nobody can count."""
+    if agent.profile is None or agent.kind is not AgentKind.PROFILE or Can.USAGE not in PROFILES[agent.profile].can:
+        return frozenset({"tokens", "usd"})
+    is_priced = Can.COST in PROFILES[agent.profile].can or price(Usage(model=ref.model or agent.model)) is not None
+    return frozenset() if is_priced else frozenset({"usd"})

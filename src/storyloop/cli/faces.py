@@ -15,7 +15,7 @@ from storyloop.core.events import CallEnded, CallStarted, Event
 from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
 from storyloop.views.account import Account
-from storyloop.views.history import line_of
+from storyloop.views.history import lines_of
 from storyloop.views.report import report_json, summary
 from storyloop.views.words import count, duration, money
 from storyloop.world.text import readable
@@ -76,15 +76,16 @@ class PlainFace(QuietFace):
 
     def __init__(self, *, stamped: bool) -> None:
         self._stamped = stamped
+        self._state: RunState | None = None  # as it was last shown
 
     def tell(self, text: str) -> None:
         click.echo(readable(text), err=True)
 
     def event(self, event: Event, state: RunState) -> None:
-        line = line_of(event, state)
-        if line is not None:
-            stamp = f"{event.at:%Y-%m-%dT%H:%M:%SZ}  " if self._stamped else ""
-            click.echo(readable(stamp + line), err=True)
+        stamp = f"{event.at:%Y-%m-%dT%H:%M:%SZ}  " if self._stamped else ""
+        for line in lines_of(event, self._state, state):
+            self.tell(stamp + line)
+        self._state = state
 
     def end(self, state: RunState, account: Account, report_path: str | None) -> None:
         click.echo("", err=True)
@@ -110,7 +111,6 @@ class LiveFace(PlainFace):
         from rich.live import Live
 
         self._console = Console(stderr=True, highlight=False)
-        self._state: RunState | None = None
         self._doing = ""
         self._since = time.monotonic()
         self._live = Live(console=self._console, get_renderable=self._block, refresh_per_second=4, transient=True)
@@ -121,14 +121,11 @@ class LiveFace(PlainFace):
     def event(self, event: Event, state: RunState) -> None:
         if self._state is None:
             self._live.start()
-        self._state = state
-        line = line_of(event, state)
         if isinstance(event, CallStarted):
             self._since, self._doing = time.monotonic(), ""
         elif isinstance(event, CallEnded):
             self._doing = ""
-        if line is not None:
-            self._console.print(readable(line), markup=False)
+        super().event(event, state)
 
     def seen(self, text: str) -> None:
         self._doing = readable(text)

@@ -11,7 +11,7 @@ from storyloop.core.events import Event
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
-from storyloop.views.history import line_of
+from storyloop.views.history import lines_of
 from storyloop.wiring import make_archive
 from storyloop.world.text import readable
 
@@ -33,8 +33,14 @@ def logs(run_id: str | None, follow: bool, story: str | None, as_json: bool) -> 
     seq = 0
     while True:
         for seq, event in archive.events(row.run_id, after=seq):  # noqa: B007, B020 - where to go on from
-            state = reduce(state, event)
-            _tell(event, state, story, as_json=as_json)
+            before, state = state, reduce(state, event)
+            if story is not None and _about(event) != story:
+                continue
+            if as_json:
+                click.echo(json_line(event))
+                continue
+            for line in lines_of(event, before, state):
+                click.echo(readable(f"{event.at:%Y-%m-%d %H:%M:%S}  {line}"))
         ended = state is None or state.status is not RunStatus.RUNNING or archive.holder(row.run_id) is None
         if not follow or ended:
             break
@@ -43,13 +49,5 @@ def logs(run_id: str | None, follow: bool, story: str | None, as_json: bool) -> 
     return 0
 
 
-def _tell(event: Event, state: RunState, story: str | None, *, as_json: bool) -> None:
-    about = getattr(event, "story", None) or getattr(getattr(event, "purpose", None), "story", None)
-    if story is not None and about != story:
-        return
-    if as_json:
-        click.echo(json_line(event))
-        return
-    line = line_of(event, state)
-    if line is not None:
-        click.echo(readable(f"{event.at:%Y-%m-%d %H:%M:%S}  {line}"))
+def _about(event: Event) -> str | None:
+    return getattr(event, "story", None) or getattr(getattr(event, "purpose", None), "story", None)

@@ -11,8 +11,10 @@ import click
 from storyloop.cli.faces import Face, face_for
 from storyloop.cli.here import here, identity_of
 from storyloop.config.layers import Flags
+from storyloop.core.policy import Drain, agents_of
 from storyloop.core.run_state import RunState
 from storyloop.service import Drive, Prepared, Service, exit_code
+from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
 from storyloop.world.sandbox import held_by
@@ -47,7 +49,7 @@ def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @click.argument("spec", type=click.Path(path_type=Path))
 @_with(_limits)
 @click.option("--reuse-branch", is_flag=True, help="Build on a branch that exists already.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and what it can cost at most.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and what it may cost.")
 @_with(_output)
 def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
     """Take the stories of SPEC through an agent, prove them, and commit them on a branch of their own.
@@ -62,7 +64,7 @@ def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: boo
     for note in prepared.notes:
         face.tell(f"note: {note}")
     if dry_run:
-        click.echo("\n".join([_header(prepared), "", *order_lines(prepared.spec)]))
+        click.echo("\n".join([_header(prepared), _estimate(service, prepared), "", *order_lines(prepared.spec)]))
         return 0
     face.tell(_header(prepared))
     return driven(service, service.open(prepared), face)
@@ -110,6 +112,13 @@ def driven(service: Service, drive: Drive, face: Face) -> int:
         face.close()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _estimate(service: Service, prepared: Prepared) -> str:
+    policy = prepared.policy
+    agents = {str(ref) for ref in (*policy.chain_of(Drain.STORY), *agents_of(policy.escalation))}
+    agents |= {str(ref) for refs in policy.drains.values() for ref in refs}
+    return f"{'estimate':<14}{estimate_line(estimate_of(service.earlier(agents)), prepared.bounds.stories)}"
 
 
 def _header(prepared: Prepared) -> str:

@@ -15,7 +15,7 @@ from datetime import timedelta
 import msgspec
 
 from storyloop.core.errand import Calling
-from storyloop.core.policy import AgentRef, StoryBudget
+from storyloop.core.policy import AgentRef, Budget, StoryBudget
 from storyloop.core.progress import RUN, Ledger, Progress, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
@@ -55,6 +55,8 @@ class Nearing(msgspec.Struct, frozen=True):
 def nearly_spent(state: RunState) -> dict[Nearing, str]:
     """The budgets of which four fifths or more are spent, each with the sentence that says so."""
     progress, budget = state.going, state.effective_config().budget
+    if budget == Budget():
+        return {}
     told = dict(_nearing("the run's", 0, budget, _spent_by_run(progress)))
     for work in (work for name, work in progress.work.items() if name != RUN):
         told |= dict(_nearing(f"{work.story}'s", work.iteration, budget.story, _spent_by_story(work)))

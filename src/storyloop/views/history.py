@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from storyloop.core.artifacts import Plan
+from storyloop.core.budget import nearly_spent
 from storyloop.core.errand import Mode
 from storyloop.core.events import (
     CallEnded,
@@ -62,10 +63,19 @@ def history(events: Iterable[Event]) -> Iterator[tuple[Event, str]]:
     """Every event that has something to tell, with its line, folding as it goes."""
     state: RunState | None = None
     for event in events:
-        state = reduce(state, event)
-        line = line_of(event, state)
-        if line is not None:
+        before, state = state, reduce(state, event)
+        for line in lines_of(event, before, state):
             yield event, line
+
+
+def lines_of(event: Event, before: RunState | None, state: RunState) -> Iterator[str]:
+    """What happened, and of which budgets most is spent by it; without a state before, nothing is said of budgets."""
+    line = line_of(event, state)
+    if line is not None:
+        yield line
+    if before is not None and (near := nearly_spent(state)):
+        known = nearly_spent(before)
+        yield from (sentence for budget, sentence in near.items() if budget not in known)
 
 
 def line_of(event: Event, state: RunState) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from storyloop.core.budget import nearly_spent
 from storyloop.core.evidence import Verdict
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.run_state import RunState
@@ -56,6 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     suspicions: tuple[str, ...]  # that a change bends its own proof
     findings: tuple[str, ...]  # what agents or checks did that was undone or set aside
     seconds: float  # from its beginning to its end, or until now
+    budgets: tuple[str, ...]  # of which most is spent
     account: Account
     way_on: str | None
 
@@ -77,6 +79,7 @@ def report_of(state: RunState, account: Account, now: datetime) -> Report:
         suspicions=tuple(f"{row.id}: {suspicion}" for row in rows for suspicion in row.suspicions),
         findings=tuple(dict.fromkeys(finding.detail for finding in state.going.findings)),
         seconds=state.run_duration_secs(now if state.status is RunStatus.RUNNING else state.going.last_at),
+        budgets=tuple(nearly_spent(state).values()),
         account=account,
         way_on=way_on(state),
     )
@@ -145,8 +148,8 @@ def _not_measured(state: RunState) -> Iterator[str]:
     if unpriced := ledger.total.unpriced_calls:
         yield f"what {count(unpriced, 'call')} cost: no price is known"
     for name, spent in ledger.by_agent.items():
-        if spent.usage is None:
-            yield f"the tokens of {name}: it does not tell them"
+        if spent.unmetered_calls:
+            yield f"the tokens of {count(spent.unmetered_calls, 'call')} of {name}: it did not tell them"
 
 
 def told_of(row: CriterionRow) -> str:
@@ -169,6 +172,7 @@ def report(state: RunState, account: Account, now: datetime) -> str:
         f"{duration(told.seconds)}, {count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, "
         f"{money(ledger.total)}",
         told.final_proof,
+        *told.budgets,
     ]
     checks = [
         f"{c.name}: `{c.command}` {c.reading}" + (" (inherited)" if c.inherited else "") for c in check_rows(state)
@@ -272,6 +276,7 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
         f"{count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, {money(ledger.total)}"
         + (f"; asked again: {reasons}" if reasons else ""),
         f"{told.review}; {told.final_proof}",
+        *told.budgets,
         f"branch {state.branch}  at  {state.going.tip[:12]}",
         *([f"report {report_path}"] if report_path else []),
         *([told.way_on] if told.way_on else []),
@@ -300,7 +305,11 @@ def cost_lines(state: RunState, account: Account) -> list[str]:
     lines = [f"total  {count(ledger.calls, 'call')}, {tokens(state.total_usage)}, {money(ledger.total)}", ""]
     for rows in (account.phases, account.agents):
         lines += [*(f"  {name}  {_spent(spent)}" for name, spent in rows.items()), *([""] if rows else [])]
-    return [*lines, f"waited {duration(ledger.waited)}, at work {duration(ledger.active)}"]
+    return [
+        *lines,
+        *nearly_spent(state).values(),
+        f"waited {duration(ledger.waited)}, at work {duration(ledger.active)}",
+    ]
 
 
 def _spent(spent: Spent) -> str:
