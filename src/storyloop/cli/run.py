@@ -118,7 +118,7 @@ def _estimate(service: Service, prepared: Prepared) -> str:
     policy = prepared.policy
     agents = {str(ref) for ref in (*policy.chain_of(Drain.STORY), *agents_of(policy.escalation))}
     agents |= {str(ref) for refs in policy.drains.values() for ref in refs}
-    return f"{'estimate':<14}{estimate_line(estimate_of(service.earlier(agents)), prepared.bounds.stories)}"
+    return f"{'estimate':<14}{estimate_line(estimate_of(service.earlier(agents)), prepared.spec)}"
 
 
 def _header(prepared: Prepared) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from storyloop.core.run_state import RunState
+from storyloop.core.spec import Spec
 from storyloop.views.words import count, duration
 
 
@@ -41,11 +42,13 @@ def estimate_of(earlier: Iterable[RunState]) -> Estimate | None:
     )
 
 
-def estimate_line(estimate: Estimate | None, stories: int) -> str:
-    """The estimate for so many stories, in a line."""
+def estimate_line(estimate: Estimate | None, spec: Spec) -> str:
+    """The estimate for the stories that are open, in a line."""
+    if spec.is_free_form:
+        return "none before its stories are planned"
     if estimate is None:
         return "none: no earlier run on this machine asked these agents and no others"
-    calls = max(1, round(stories * estimate.calls_per_story)) if stories else 0
+    calls = round(sum(not story.passes for story in spec.user_stories) * estimate.calls_per_story)
     tokens, usd = estimate.tokens_per_call, estimate.usd_per_call
     parts = [
         count(calls, "agent call"),
