@@ -21,7 +21,7 @@ from storyloop.core.budget import nearly_spent, run_refuses, story_refuses
 from storyloop.core.effects import CallAgent, LandStory, LeaveStory, ParkRun, StartStory
 from storyloop.core.policy import AgentRef, Budget, Drain, OnExhausted, StoryBudget
 from storyloop.core.progress import StoryState
-from storyloop.core.usage import Usage
+from storyloop.core.usage import Spending, Usage
 
 A, B = AgentRef("a"), AgentRef("b")
 MOST = Usage(input_tokens=700, output_tokens=100, cache_read_tokens=90_000)
@@ -137,9 +137,11 @@ def test_a_story_that_has_spent_its_own_budget_is_blocked_and_the_others_go_on(
 
 
 def test_a_story_s_first_call_is_always_made() -> None:
-    """The next story is not blocked because a call elsewhere came to more than a story's budget."""
+    """The next story is not blocked because a call elsewhere came to more than a story's budget; nor while it waits."""
     run = run_with(Budget(story=StoryBudget(usd=1.0))).until(CallAgent).did(outcome=CRASHED, cost_usd=3.0)
     assert isinstance(run.due, LeaveStory)
+    untried = replace(run.work(), calls=0, spending=Spending())
+    assert story_refuses(run.state.going.ledger, StoryBudget(usd=1.0), untried, A) is None
     assert run.until(CallAgent).did(cost_usd=0.1).to_end().standing("US-002").state is StoryState.PASSED
 
 
