@@ -315,6 +315,7 @@ class MemoryWorld:
                 absent_program=lambda _: None,
                 uncounted=lambda _ref, _agent: frozenset(),
                 absent_word=lambda _line, _root: None,
+                held_by=lambda _: "nothing",
                 sweep=list,
                 new_id=lambda: f"run-{next(self._ids)}",
             )

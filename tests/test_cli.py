@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from clikit import Done, User, command, ended, until
+from storyloop.world.sandbox import why_not
 
 SPEC = "../spec.md"
 HANGS = 'echo $$ >"$HOME/agent.pid"; sleep 600 & wait\n'
@@ -215,6 +216,28 @@ def test_a_spent_budget_is_4_and_resume_with_more_ships(user: User) -> None:
         "US-002: Make US-002",
         "US-001: Make US-001",
     ]
+
+
+@pytest.mark.skipif(why_not() is not None, reason="There is no sandbox on this machine.")
+def test_a_sandbox_that_is_required_in_vain_is_2_for_run_and_resume_alike(user: User) -> None:
+    """Before anything starts, and a run that is there stays as it was."""
+    user.has_a_spec("US-001", "US-002")
+    settings = user.repo / "storyloop.toml"
+    settings.write_text(settings.read_text().replace('"off"', '"require"'))
+    broken = user.place / "bin" / "bwrap"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho no namespaces >&2\nexit 1\n")
+    broken.chmod(0o755)
+    without = {"PATH": f"{broken.parent}:{user.env['PATH']}"}
+    refused = user.asks("run", SPEC, **without)
+    assert (refused.code, user.asks("status", "--json").rows) == (2, [])
+    assert user.asks("run", SPEC, "--max-calls", "1", "-q").code == 4
+    before = user.asks("show", "--events", "--json").out
+    again = user.asks("resume", "--max-calls", "10", **without)
+    assert (again.code, again.out, again.err) == (2, "", refused.err)
+    assert "The sandbox is required, but cannot be had. bubblewrap does not work here: no namespaces." in again.err
+    assert user.asks("show", "--events", "--json").out == before
+    assert user.asks("resume", "--max-calls", "10", "-q").code == 0
 
 
 @pytest.mark.processes

@@ -20,7 +20,7 @@ from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
 from storyloop.core.judge import unprovable
-from storyloop.core.policy import AgentRef, AgentSpec, Drain, Policy, Require, agents_of
+from storyloop.core.policy import AgentRef, AgentSpec, Drain, Policy, Require, SandboxPolicy, agents_of
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
@@ -63,6 +63,7 @@ class Tools:
     absent_program: Callable[[AgentSpec], str | None]  # what an agent starts, when it is not on this machine
     uncounted: Callable[[AgentRef, AgentSpec], frozenset[str]]  # which budgets may not hold an agent
     absent_word: Callable[[str, Path], str | None]  # the same for a line of shell in a checkout
+    held_by: Callable[[SandboxPolicy], str]  # what fences processes in; refuses what is required in vain
     sweep: Callable[[], Sequence[str]]
     new_id: Callable[[], str]
 
@@ -91,6 +92,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     worktree: str
     reuse_branch: bool
     bounds: Bounds
+    sandbox: str  # what holds its agents and checks
     notes: tuple[str, ...]  # what a user should know before it starts
 
     @property
@@ -149,6 +151,7 @@ class Service(Archive):
             worktree=worktree,
             reuse_branch=reuse_branch,
             bounds=bounds(spec, loaded.policy),
+            sandbox=self._tools.held_by(loaded.policy.sandbox),
             notes=(
                 *loaded.warnings,
                 *checkout.warnings,
@@ -283,7 +286,8 @@ class Service(Archive):
     def resume(self, run_id: str, *, flags: Flags = NO_FLAGS, prompts: bool = False) -> "Drive | RunState":
         """Take the run up again; the state alone comes back when there is nothing to go on with.
 
-        With `prompts` the templates are read from the checkout again.
+        With `prompts` the templates are read from the checkout again. Raises UserError where it cannot go on as its
+        policy wants.
         """
         tools = self._tools
         lock = self._locked(run_id)
@@ -293,12 +297,13 @@ class Service(Archive):
             if not _can_go_on(state):
                 lock.release()
                 return state
+            policy = state.effective_config()
+            tools.held_by(policy.sandbox)
             place = self._place(state)
             hands = tools.hands(place, state)
             if state.going.opening.worktree_opened:
                 hands.checks.end_left(place.run_dir)
                 hands.repository.require_worktree(place)
-            policy = state.effective_config()
             new = amended(policy, flags) if flags != NO_FLAGS else policy
             if prompts:
                 new = msgspec.structs.replace(new, prompts=tools.templates(Path(state.going.checkout)))

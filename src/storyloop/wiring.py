@@ -47,7 +47,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.programs import absent_word
     from storyloop.world.redaction import Redactor
     from storyloop.world.repository import GitRepository
-    from storyloop.world.sandbox import Fencing
+    from storyloop.world.sandbox import Fencing, held_by
 
     environ = dict(os.environ if environ is None else environ)
     home = state_directory(environ)
@@ -85,6 +85,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             absent_program=lambda agent: absent_program(agent, environ),
             uncounted=uncounted,
             absent_word=lambda line, root: absent_word(line, root, environ),
+            held_by=held_by,
             sweep=lambda: [str(swept) for swept in sweep(home)],
             new_id=lambda: str(uuid.uuid4()),
         )

@@ -14,7 +14,6 @@ from storyloop.cli.faces import face_for
 from storyloop.cli.run import driven
 from storyloop.views.header import header
 from storyloop.wiring import make_service
-from storyloop.world.sandbox import held_by
 
 _FILES = Path(__file__).parent / "demo_files"
 _NAME, _EMAIL = "Demo", "demo@example.invalid"
@@ -38,7 +37,7 @@ def demo(keep: bool, verbose: bool) -> int:
                 prepared.bounds,
                 branch=prepared.spec.branch_name,
                 worktree=prepared.worktree,
-                sandbox=held_by(prepared.policy.sandbox),
+                sandbox=prepared.sandbox,
             )
         )
         code = driven(service, service.open(prepared), face)

@@ -17,7 +17,6 @@ from storyloop.service import Drive, Prepared, Service, exit_code
 from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
-from storyloop.world.sandbox import held_by
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -129,5 +128,5 @@ def _header(prepared: Prepared) -> str:
         prepared.bounds,
         branch=branch,
         worktree=prepared.worktree,
-        sandbox=held_by(prepared.policy.sandbox),
+        sandbox=prepared.sandbox,
     )
