@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from clikit import Done, User, command, ended, until
+from clikit import WRITES_ITS_STORY, Done, User, command, ended, until
+from gitkit import make_repository
 from storyloop.world.sandbox import why_not
+
+fenced = pytest.mark.skipif(why_not() is not None, reason="There is no sandbox on this machine.")
 
 SPEC = "../spec.md"
 HANGS = 'echo $$ >"$HOME/agent.pid"; sleep 600 & wait\n'
@@ -218,7 +221,29 @@ def test_a_spent_budget_is_4_and_resume_with_more_ships(user: User) -> None:
     ]
 
 
-@pytest.mark.skipif(why_not() is not None, reason="There is no sandbox on this machine.")
+@fenced
+def test_a_set_up_fills_submodules_inside_of_the_sandbox(user: User) -> None:
+    """With the default settings, in the final proof's clean worktree too."""
+    library = user.home / "library"  # the sandbox hides what else is in /tmp
+    make_repository(library, {"lib.txt": "A library.\n"}, env=user.env)
+    user.git("-c", "protocol.file.allow=always", "submodule", "add", "--quiet", str(library), "lib")
+    user.git("commit", "--quiet", "-m", "A submodule")
+    setup = 'setup = ["git -c protocol.file.allow=always submodule update --init"]'
+    user.has_an_agent("test -f lib/lib.txt && " + WRITES_ITS_STORY, settings=f"[worktree]\n{setup}\n")
+    settings = user.repo / "storyloop.toml"
+    settings.write_text(settings.read_text().replace('"off"', '"require"'))
+    done = user.asks("run", SPEC)
+    assert done.code == 0, done.out + done.err
+    assert user.git("ls-tree", "-r", "--name-only", "feature/x").splitlines() == [
+        ".gitmodules",
+        "README",
+        "US-001.txt",
+        "lib",
+        "storyloop.toml",
+    ]
+
+
+@fenced
 def test_a_sandbox_that_is_required_in_vain_is_2_for_run_and_resume_alike(user: User) -> None:
     """Before anything starts, and a run that is there stays as it was."""
     user.has_a_spec("US-001", "US-002")

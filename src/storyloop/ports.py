@@ -8,6 +8,7 @@ belongs to the run (an agent that crashed, a check that is red) is a value.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -402,6 +403,14 @@ def checks_dir(run_dir: str) -> str:
     return f"{run_dir}/checks"
 
 
+class GitAccess(StrEnum):
+    """What a command may write of git's directory, although a sandbox holds it."""
+
+    NOTHING = "nothing"
+    SUBMODULES = "submodules"  # the repositories of those that this worktree has already
+    ALL = "all"
+
+
 class CheckOrder(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one command of the project."""
 
@@ -411,6 +420,7 @@ class CheckOrder(msgspec.Struct, frozen=True, kw_only=True):
     command: Command
     timeout: float
     sandbox: SandboxPolicy = _UNFENCED
+    git: GitAccess = GitAccess.NOTHING
 
 
 class Checks(Protocol):

@@ -26,7 +26,7 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
-from storyloop.ports import Author, CheckOrder, checks_dir
+from storyloop.ports import Author, CheckOrder, GitAccess, checks_dir
 
 _NAMED = 8  # paths named in a finding
 
@@ -118,7 +118,19 @@ def _order(effect: RunCommand, state: RunState, hands: Hands, run: str) -> Check
         command=effect.command,
         timeout=effect.timeout,
         sandbox=state.effective_config().sandbox,
+        git=_git_access(effect),
     )
+
+
+def _git_access(effect: RunCommand) -> GitAccess:
+    """Set-up is the user's word, and fetches submodules; in the final proof it also starts what agents wrote."""
+    match effect.purpose:
+        case SettingUp(round=0):
+            return GitAccess.ALL
+        case SettingUp():
+            return GitAccess.SUBMODULES
+        case _:
+            return GitAccess.NOTHING
 
 
 def _undo(effect: RunCommand, hands: Hands) -> tuple[Finding, ...]:

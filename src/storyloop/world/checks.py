@@ -53,7 +53,9 @@ class SupervisedChecks:
         """Run it to its end in the worktree's root; None when `stop` was set meanwhile."""
         command, sandbox = order.command, order.sandbox
         try:
-            fence = self._fencing and self._fencing.around(order.worktree, sandbox, network=sandbox.checks_network)
+            fence = self._fencing and self._fencing.around(
+                order.worktree, sandbox, network=sandbox.checks_network, git=order.git
+            )
             told = {**environment(fence), **command.env} if fence else command.env
             check_dir = _unused(Path(order.check_dir))
             supervised = process.launch(

@@ -21,11 +21,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import assert_never
 
 import msgspec
 
 from storyloop.core.errors import UserError
 from storyloop.core.policy import SandboxMode, SandboxPolicy
+from storyloop.ports import GitAccess
 
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"), Path("/run"))
 # What must be seen for Python, this program and the resolver to work, wherever they are installed.
@@ -185,6 +187,7 @@ class Fencing:
         network: bool,
         homes: Sequence[Path] = (),
         needs: Sequence[str] = (),
+        git: GitAccess = GitAccess.NOTHING,
     ) -> Fence | None:
         """The fence for one process; None where the policy or the machine has none.
 
@@ -196,7 +199,7 @@ class Fencing:
         cache = _made(self._state / "cache" / hashlib.sha256(os.fsencode(self._git_dir)).hexdigest()[:16])
         # A relative one lies in the worktree, which is writable anyway.
         listed = [path.replace("~", str(self._home), 1) for path in policy.writable if path.startswith(("/", "~"))]
-        writable = _real([*(_made(home) for home in homes), *listed])
+        writable = _real([*(_made(home) for home in homes), *listed, *self._writable_of_git(Path(worktree), git)])
         visible = _real([self._home, self._git_dir.parent, *_RUNTIME, *self._path.split(os.pathsep), *needs])
         secret = _real([*(self._home / name for name in _SECRETS), *self._agent_homes, self._state])
         closed = [path for path in secret if path not in (*writable, *visible)]
@@ -212,6 +215,18 @@ class Fencing:
             as_root=os.geteuid() == 0,
             program=shutil.which("bwrap") or "bwrap",  # the PATH of what is started may be another
         )
+
+    def _writable_of_git(self, worktree: Path, git: GitAccess) -> tuple[Path, ...]:
+        match git:
+            case GitAccess.NOTHING:
+                return ()
+            case GitAccess.SUBMODULES:
+                admin = (worktree / ".git").read_text().removeprefix("gitdir: ").strip()
+                return (Path(admin, "modules"),)
+            case GitAccess.ALL:
+                return (self._git_dir,)
+            case _:
+                assert_never(git)
 
 
 def _made(path: Path) -> Path:
