@@ -1,8 +1,8 @@
 """`python -m benchmarks.streams`: how fast each dialect reads a long stream, and how much memory it takes.
 
 Each stream is the same work told in the format of one agent, over and over: a thought, words, a tool with two
-kilobytes of input, its result of four. It is read in a process of its own; the growth is that of the process's
-peak from before the first line to after the last.
+kilobytes of input, its result of four; of ACP, whose lines can be the shortest, it is pieces of text alone. It is
+read in a process of its own; the growth is that of the process's peak from before the first line to after the last.
 """
 
 import json
@@ -100,6 +100,10 @@ def _copilot(kind: str, **data: object) -> object:
     return {"type": kind, "data": data, "id": "1", "timestamp": "2026-01-01T00:00:00Z", "parentId": "0"}
 
 
+def _acp(kind: str) -> object:
+    return {"event": "update", "update": {"sessionUpdate": kind, "content": {"type": "text", "text": _WORDS[:50]}}}
+
+
 def _pi() -> Iterator[object]:
     message = {"role": "assistant", "model": "some-model", "usage": _CALL_USAGE, "stopReason": "stop"}
     for length in range(1, 9):
@@ -144,6 +148,7 @@ _TURNS: dict[str, list[object]] = {
         },
         {"role": "tool", "tool_call_id": "1", "content": _RESULT},
     ],
+    "acp": [_acp("agent_thought_chunk"), _acp("agent_message_chunk")],
     "plain": [_WORDS + "\n", _CODE, "\n", "Applied edit to shapes.py\n"],
 }
 

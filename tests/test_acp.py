@@ -19,7 +19,7 @@ from storyloop.agents.dialects.acp import dialect
 from storyloop.agents.dialects.lines import MAX_ANSWER
 from storyloop.agents.failures import classify
 from storyloop.agents.processes import ProcessAgents
-from storyloop.agents.stream import Seen, Turn, What
+from storyloop.agents.stream import Turn, What
 from storyloop.core.artifacts import DevelopmentResult
 from storyloop.core.errand import Mode
 from storyloop.core.facts import Answered, CallReport, Failed, Failure
@@ -47,7 +47,7 @@ class Table:
         self.log = place / "said.jsonl"
         self.stderr = ""
         self.code: int | None = None
-        self.seen: list[Seen] = []
+        self.seen: list[tuple[What, str]] = []
 
     def order(self, *steps: dict[str, Any], script: dict[str, Any] | None = None, **facts: Any) -> bytes:
         told = {"log": str(self.log), "steps": steps, **(script or {})}
@@ -83,7 +83,7 @@ class Table:
     def reads(self, spool: bytes) -> Turn:
         reader = dialect()
         for line in spool.splitlines():
-            self.seen += reader.feed(line)
+            self.seen += [(seen.what, seen.text) for seen in reader.feed(line)]
         return reader.turn()
 
     def heard(self, method: str) -> list[dict[str, Any]]:
@@ -133,12 +133,12 @@ def test_a_turn_comes_to_its_answer_session_model_and_usage(table: Table) -> Non
     )
     assert table.code == 0
     assert table.seen == [
-        Seen(What.THINKING, "Hm."),
-        Seen(What.TEXT, "I will write."),
-        Seen(What.TOOL, "Write a.py"),
-        Seen(What.RESULT, "Write a.py: completed"),
-        Seen(What.TEXT, "It is"),
-        Seen(What.TEXT, "done."),
+        (What.THINKING, "Hm."),
+        (What.TEXT, "I will write."),
+        (What.TOOL, "Write a.py"),
+        (What.RESULT, "Write a.py: completed"),
+        (What.TEXT, "It is"),
+        (What.TEXT, "done."),
     ]
     assert table.heard("session/new") == [{"cwd": str(table.worktree), "mcpServers": []}]
     assert table.heard("session/prompt") == [{"sessionId": "s-1", "prompt": [{"type": "text", "text": "Go."}]}]
@@ -149,7 +149,7 @@ def test_what_a_session_replays_is_no_part_of_this_turn(table: Table, can: dict[
     """It is taken up by the way that the agent offers."""
     turn = table.asks({"say": "new"}, script={"can": can, "replay": ["old"]}, session="s-1", needs_session=True)
     assert (turn.answer, turn.session, turn.finished) == ("new", "s-1", True)
-    assert table.seen == [Seen(What.TEXT, "new")]
+    assert table.seen == [(What.TEXT, "new")]
     assert [params["sessionId"] for params in table.heard(method)] == ["s-1"]
     assert table.heard("session/new") == []
 
@@ -159,7 +159,7 @@ def test_a_lost_session_is_replaced_where_the_prompt_stands_alone(table: Table) 
     gone = {"code": -32603, "message": "No such session"}
     turn = table.asks({"say": "new"}, script={"can": LOADS, "errors": {"session/load": gone}}, session="s-0")
     assert (turn.answer, turn.session, turn.finished) == ("new", "s-1", True)
-    assert table.seen[0] == Seen(What.NOTE, "Session s-0 could not be taken up (load): No such session")
+    assert table.seen[0] == (What.NOTE, "Session s-0 could not be taken up (load): No such session")
 
 
 @pytest.mark.parametrize("can", [LOADS, {}], ids=["refused", "not offered"])

@@ -489,9 +489,17 @@ def test_a_line_of_fifty_megabytes_is_read() -> None:
     text = "a" * 50_000_000 + "<end/>"
     line = json.dumps(claude("assistant", said(text))).encode()
     dialect = dialect_named("claude")
-    assert list(dialect.feed(line)) == [Seen(What.TEXT, "a" * 200)]
+    assert [(seen.what, seen.text) for seen in dialect.feed(line)] == [(What.TEXT, "a" * 200)]
     answer = dialect.turn().answer
     assert (len(answer), answer[-7:]) == (MAX_ANSWER, "a<end/>")
+
+
+def test_of_a_long_plain_text_the_end_is_the_answer() -> None:
+    """To the byte, also where it is no longer read line by line."""
+    text = b"".join(b"%d words\n" % number for number in range(400_000))
+    turn = read_stream(BytesIO(text), dialect_named("plain"))
+    assert (len(text) > 2 * MAX_ANSWER, turn.answer == text[-MAX_ANSWER:].decode()) == (True, True)
+    assert (turn.answered, turn.finished, turn.trouble) == (True, True, None)
 
 
 def test_of_a_line_longer_than_any_the_rest_is_passed_over() -> None:
@@ -504,25 +512,25 @@ def test_of_a_line_longer_than_any_the_rest_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("name", "line", "expected"),
     [
-        ("claude", claude("assistant", said("one\n\x1b[31mtwo\x1b[0m")), Seen(What.TEXT, "one two")),
+        ("claude", claude("assistant", said("one\n\x1b[31mtwo\x1b[0m")), (What.TEXT, "one two")),
         (
             "claude",
             claude("assistant", {"type": "tool_use", "name": "Write", "input": {"content": "x", "file_path": "/a"}}),
-            Seen(What.TOOL, "Write /a"),
+            (What.TOOL, "Write /a"),
         ),
-        ("claude", claude("user", {"type": "tool_result", "content": "a\nb"}), Seen(What.RESULT, "a b")),
+        ("claude", claude("user", {"type": "tool_result", "content": "a\nb"}), (What.RESULT, "a b")),
         ("claude", {"type": "system", "subtype": "api_retry", "attempt": 2, "error": "overloaded"}, What.RETRY),
-        ("codex", codex(type="error", message="old model"), Seen(What.NOTE, "old model")),
-        ("codex", {"type": "error", "message": "Reconnecting... 1/5 (no)"}, Seen(What.RETRY, "no")),
-        ("opencode", opencode("reasoning", text="hm"), Seen(What.THINKING, "hm")),
+        ("codex", codex(type="error", message="old model"), (What.NOTE, "old model")),
+        ("codex", {"type": "error", "message": "Reconnecting... 1/5 (no)"}, (What.RETRY, "no")),
+        ("opencode", opencode("reasoning", text="hm"), (What.THINKING, "hm")),
         ("copilot", copilot("tool.execution_start", toolName="bash", arguments={"command": ["ls", "-l"]}), What.TOOL),
-        ("plain", "Applied edit to a.py", Seen(What.TEXT, "Applied edit to a.py")),
+        ("plain", "Applied edit to a.py", (What.TEXT, "Applied edit to a.py")),
     ],
 )
-def test_what_is_seen_is_one_short_line(name: str, line: object, expected: Seen | What) -> None:
+def test_what_is_seen_is_one_short_line(name: str, line: object, expected: tuple[What, str] | What) -> None:
     """Without line breaks and escape sequences, whatever the model wrote."""
     (shown,) = dialect_named(name).feed(spooled([line]).getvalue())
-    assert (shown if isinstance(expected, Seen) else shown.what) == expected
+    assert (shown.what if isinstance(expected, What) else (shown.what, shown.text)) == expected
 
 
 class Counted(BytesIO):

@@ -5,14 +5,14 @@ from typing import BinaryIO
 from storyloop.agents.stream import Dialect, Seen, Turn
 
 MAX_LINE = 1 << 26  # bytes; of a longer line the rest is passed over, and what is left of it is no event
-_WINDOW = 1 << 16  # bytes that a glance reads
+_WINDOW = 1 << 16  # bytes that a glance reads, or that are read at once where lines do not matter
 
 
 def read_stream(spool: BinaryIO, dialect: Dialect) -> Turn:
     """What the whole spool came to. Of the spool no more than one line is held at any time."""
     spool.seek(0)
     feed, readline = dialect.feed, spool.readline
-    while line := readline(MAX_LINE):
+    while line := readline(MAX_LINE) if dialect.by_line else spool.read(_WINDOW):
         feed(line)
         while len(line) == MAX_LINE and line[-1:] != b"\n":
             line = readline(MAX_LINE)

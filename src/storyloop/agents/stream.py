@@ -12,6 +12,9 @@ from typing import Protocol
 import msgspec
 
 from storyloop.core.usage import Usage
+from storyloop.world.text import readable
+
+MAX_SEEN = 200  # characters
 
 
 class What(StrEnum):
@@ -27,10 +30,18 @@ class What(StrEnum):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """One thing that an agent was seen doing; the text is bounded and one line."""
+    """One thing that an agent was seen doing; of most of them nobody ever asks for the text."""
 
     what: What
-    text: str
+    head: str  # of what there is to see, as it is
+
+    @property
+    def text(self) -> str:
+        """On one line, and no longer than anybody reads while it runs."""
+        head = self.head
+        if not head.isprintable():  # a line break is not
+            head = " ".join(readable(head).split())
+        return head[:MAX_SEEN].strip()
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +79,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 class Dialect(Protocol):
     """Reads one call's stdout. It must stand anything: a line it cannot read is counted, never an error."""
+
+    by_line: bool  # where not (any more), it may be fed any number of bytes at once
 
     def feed(self, line: bytes) -> Iterable[Seen]:
         """What this line shows; the line may lack its newline, and be of any length."""

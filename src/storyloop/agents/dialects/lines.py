@@ -13,17 +13,15 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from storyloop.agents.stream import Seen, Trouble, Turn, What
+from storyloop.agents.stream import MAX_SEEN, Seen, Trouble, Turn, What
 from storyloop.contracts.xml import MAX_BYTES
 from storyloop.core.usage import Usage
-from storyloop.world.text import readable
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]  # seconds since the epoch
 Money = Annotated[float, msgspec.Meta(ge=0, lt=10**9)]
 
 MAX_ANSWER = 2 * MAX_BYTES  # characters: the largest artifact, and some words after it
-_MAX_SEEN = 200  # characters
 _MAX_MESSAGE = 2_000
 _MAX_NAMES = 50  # of unknown events, or of denied tools; the stream may be long and its author careless
 
@@ -73,15 +71,14 @@ def tool_use(name: str, arguments: Arguments | None = None) -> Seen:
 
 
 def seen(what: What, text: str) -> Seen:
-    """What was seen, on one line, and no longer than anybody reads while it runs."""
-    head = text[: 2 * _MAX_SEEN]
-    if not head.isprintable():  # a line break is not
-        head = " ".join(readable(head).split())
-    return Seen(what, head[:_MAX_SEEN].strip())
+    """What was seen; its beginning is enough, and some more for the blanks in it."""
+    return Seen(what, text[: 2 * MAX_SEEN])
 
 
 class Tally:
     """The turn so far. `turn` may be asked at any time."""
+
+    by_line = True
 
     def __init__(self) -> None:
         self.answered = False
@@ -124,11 +121,11 @@ class Tally:
 
     def was_denied(self, tool: str) -> None:
         if len(self._denied) < _MAX_NAMES:
-            self._denied[tool[:_MAX_SEEN]] = None
+            self._denied[tool[:MAX_SEEN]] = None
 
     def met_unknown(self, kind: str) -> None:
         """An event of a kind that the dialect has no words for."""
-        name = kind[:_MAX_SEEN]
+        name = kind[:MAX_SEEN]
         if name not in self._unknown and len(self._unknown) >= _MAX_NAMES:
             name = "..."
         self._unknown[name] = self._unknown.get(name, 0) + 1

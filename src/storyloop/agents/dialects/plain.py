@@ -51,7 +51,8 @@ class _Plain(Tally):
             self.answered = True
             self._aider = line.startswith(_BANNER)
             self.finished = not self._aider
-        return map(_shown, () if line.isspace() else (line,))
+            self.by_line = self._aider or self._head > 0
+        return () if line.isspace() else map(_shown, (line,))
 
     def turn(self) -> Turn:
         self._fold_lines()
