@@ -74,6 +74,9 @@ def pi_error(message: str) -> list[dict[str, object]]:
 QWEN_ERROR = {"type": "result", "subtype": "error_during_execution", "is_error": True}
 GEMINI_INIT = {"type": "init", "session_id": "s", "model": "m"}
 GEMINI_STDERR = "Attempt 1 failed with status 429. Retrying with backoff... _ApiError: {}\n    at f (g.js:1)\n}\n"
+CLOSED = "The socket connection was closed unexpectedly."
+OPENCODE_LOG = 'timestamp=2026-11-21T07:54:08.606Z level=ERROR run=1 message="stream error" small=false error.error'
+MINI_TRACE = "    raise RateLimitError(\nlitellm.exceptions.RateLimitError: litellm.RateLimitError: Slow down."
 TOO_LONG = "prompt is too long: 250000 tokens > 200000 maximum"
 
 # agent, what it met, its lines, its exit (negative: a signal), its stderr, the class
@@ -135,7 +138,10 @@ MET: list[tuple[str, str, list[Any], int | str, str, Failure]] = [
     ("opencode", "context", [opencode_error("ContextOverflowError", "no")], 1, "", TRANSIENT),
     ("opencode", "refused", [opencode_error("APIError", "Cannot connect to API")], 1, "", OFFLINE),
     ("opencode", "a reset", [opencode_error("APIError", "Connection reset by server")], 1, "", TRANSIENT),
+    ("opencode", "a cut stream", [opencode_error("APIError", f"Cannot connect to API: {CLOSED}")], 1, "", TRANSIENT),
     ("opencode", "silence", [], IDLE, "", TRANSIENT),
+    ("opencode", "429, in its log only", [], IDLE, f'{OPENCODE_LOG}="AI_APICallError: Rate limit reached."\n', LIMIT),
+    ("opencode", "529, in its log only", [], IDLE, f'{OPENCODE_LOG}.message="The model is \\"hot\\"."\n', TRANSIENT),
     ("gemini", "429", [GEMINI_INIT, gemini_error("Please wait.")], 173, "", LIMIT),
     ("gemini", "401", [gemini_error('[API Error: {"error":{"code":401,"message":"no"}}]')], 145, "", AUTH),
     ("gemini", "context", [gemini_error(f'{{"error":{{"code":400,"message":"{TOO_LONG}"}}}}')], 144, "", TRANSIENT),
@@ -175,6 +181,7 @@ MET: list[tuple[str, str, list[Any], int | str, str, Failure]] = [
         "Retrying <unknown> in 8 seconds as it raised BadRequestError: OpenAIException - invalid x-api-key.",
         AUTH,
     ),
+    ("plain", "mini's 429, when it gives up", ["Building agent config"], 1, MINI_TRACE, LIMIT),
     ("plain", "killed", ["words"], -9, "", TRANSIENT),
 ]
 

@@ -1,7 +1,10 @@
 """What real agent CLIs printed, as our own recorder kept it, is read as what it was."""
 
+import functools
+import lzma
 import re
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
@@ -12,34 +15,101 @@ from storyloop.agents.failures import classify
 from storyloop.agents.profiles import PROFILES
 from storyloop.agents.reading import read_stream
 from storyloop.agents.stream import Turn
-from storyloop.conformance.recorder import SCENARIOS, Provenance
+from storyloop.conformance.recorder import TAKES, Provenance
 from storyloop.core.facts import Failed
 
 PLACE = Path(__file__).with_name("recordings")
 RECORDED = sorted(path.with_name(path.name.removesuffix(".meta.json")) for path in PLACE.glob("*/*.meta.json"))
 
-# What each scenario comes to: a failure's class, "in vain" for one that only our clock ended, "ok".
-USUAL = {
-    "write": "ok",
-    "resume": "ok",
-    "err401": "auth",
-    "err429": "limit",
-    "err429long": "limit",
-    "err500": "transient",
-    "cut": "transient",
-    "garbage": "transient",
-    "context": "transient",
+OK, IN_VAIN = "ok", "transient, in vain"  # which only our clock ended
+SILENCE = "It did nothing for too long and was ended."
+# What each scenario comes to: a failure's class, and what of its cause is said.
+USUAL: dict[str, tuple[str, str]] = {
+    "write": (OK, ""),
+    "resume": (OK, ""),
+    "huge": (OK, ""),
+    "denied": (OK, ""),
+    "err401": ("auth", "Incorrect API key provided"),
+    "err429": ("limit", "Too many requests; a moment, please."),
+    "err429long": ("limit", "The usage limit is reached."),
+    "err500": ("transient", "The model stumbled."),
+    "err529": ("transient", "The model is overloaded."),
+    "context": ("transient", "prompt is too long: 250000 tokens > 200000 maximum"),
+    "error-event": ("transient", "The scripted model is overloaded."),
+    "refused": ("offline", "Connection error."),
+    "cut": ("transient", "terminated"),
+    "garbage": ("transient", "Unterminated string in JSON at position 19"),
+    "hang": (IN_VAIN, SILENCE),
+    "stall": (IN_VAIN, SILENCE),
+    "sigint": ("transient", "It ended with exit status 130."),
+    "sigterm": ("transient", "It ended with exit status 143."),
 }
-IN_VAIN = "transient, in vain"
-SPECIAL = {
-    # It asks once more, without a stream.
-    "claude": {"cut": "ok", "garbage": "ok"},
-    # These wait for an hour's limit, or try again for longer than a recording is made, without a word.
-    "opencode": {"err429long": IN_VAIN, "err500": IN_VAIN, "cut": IN_VAIN, "garbage": IN_VAIN},
-    "qwen": {"err429long": IN_VAIN, "err500": IN_VAIN},
-    "pi": {"err429long": IN_VAIN},
-    "kimi": {"err500": IN_VAIN, "cut": IN_VAIN, "garbage": IN_VAIN},
+# Who tries again for longer than a recording is made, or waits for what does not come, was ended by our clock.
+SPECIAL: dict[str, dict[str, tuple[str, str]]] = {
+    "claude": {
+        **dict.fromkeys(("cut", "garbage", "error-event"), (OK, "")),  # it asks once more, without a stream
+        "context": ("transient", "Prompt is too long"),
+        "refused": ("offline", "ECONNREFUSED"),
+        "sigint": ("transient", "Its turn broke off."),  # with exit status 0
+    },
+    "codex": {
+        **dict.fromkeys(("err429", "err429long"), ("limit", "last status: 429 Too Many Requests")),
+        "err500": ("transient", "experiencing high demand"),
+        "error-event": ("transient", "Selected model is at capacity."),
+        "context": ("transient", "Codex ran out of room in the model's context window."),
+        "refused": ("offline", "waiting for network (Connection failed"),
+        "cut": ("transient", "stream disconnected before completion: Transport error"),
+        "garbage": ("transient", "stream disconnected before completion: UTF8 error"),
+        "sigint": ("transient", "It ended with exit status 1."),
+    },
+    "opencode": {
+        "err500": (IN_VAIN, "The model stumbled."),
+        "err529": (IN_VAIN, "The model is overloaded."),
+        "error-event": (IN_VAIN, "The scripted model is overloaded."),
+        "refused": ("offline", "Cannot connect to API: Unable to connect."),
+        "cut": (IN_VAIN, "The socket connection was closed unexpectedly."),
+        "garbage": (IN_VAIN, "JSON Parse error: Unterminated string"),
+        "denied": ("transient", "Its turn broke off after it was refused write."),
+    },
+    "gemini": {
+        "error-event": ("transient", "Model stream ended without a finish reason."),  # with exit status 0
+        "refused": ("offline", "fetch failed"),
+        **dict.fromkeys(("sigint", "sigterm"), (IN_VAIN, SILENCE)),  # it is deaf to both
+    },
+    "qwen": {
+        "err429": ("limit", "attempt 1"),
+        **dict.fromkeys(("err429long", "err500", "err529"), (IN_VAIN, "It took too long and was ended.")),
+    },
+    "copilot": {
+        "err401": ("auth", "(HTTP 401)"),
+        "context": ("transient", "The provider rejected the prompt as too long"),
+        "refused": ("offline", "Could not connect to local model provider"),
+        "cut": ("transient", "error decoding response body"),
+        "garbage": ("transient", "Failed to parse chat-completions stream chunk"),
+    },
+    "pi": {
+        "err429long": (IN_VAIN, "It took too long and was ended."),
+        "huge": ("transient", "It printed more than is kept and was ended."),  # the square of the answer
+    },
+    "kimi": {
+        "err500": (IN_VAIN, "The model stumbled."),
+        "err529": (IN_VAIN, "The model is overloaded."),
+        "error-event": (IN_VAIN, "The scripted model is overloaded."),
+        "cut": (IN_VAIN, "terminated"),
+        "garbage": (IN_VAIN, "Unterminated string in JSON at position 19"),
+    },
+    "aider": {
+        "err500": (IN_VAIN, "The model stumbled."),
+        "err529": (IN_VAIN, "The model is overloaded."),
+    },
+    "mini": {
+        **dict.fromkeys(("cut", "garbage", "error-event", "stall"), (OK, "")),  # it asks for no stream
+        "hang": (IN_VAIN, "It took too long and was ended."),
+        "sigint": ("transient", "Aborted."),
+    },
 }
+# What was refused to an agent that may only work in its directory; the others did it, or made nothing of it.
+DENIED = {"claude": ("Write",), "opencode": ("write",), "copilot": ("create",)}
 # Tokens read anew, read from a cache, and written: five answers of the model when it writes, two more in its session.
 WRITTEN, RESUMED, BOTH = (5000, 1500, 250), (2000, 600, 100), (7000, 2100, 350)
 USED = {
@@ -52,15 +122,29 @@ USED = {
     "pi": (WRITTEN, RESUMED),
     "kimi": (None, None),
 }
+# Those that have no session to take up; and aider's model is offered no tool, so that no turn is played to it.
+MET_BY_ALL = ("write", "err401", "err429", "err429long", "err500", "err529", "refused", "context")
+PLAYED = {
+    **dict.fromkeys(USED, tuple(USUAL)),
+    "mini": tuple(scenario for scenario in USUAL if scenario != "resume"),
+    "aider": MET_BY_ALL,
+}
 
 every_recording = pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.name}")
 
 
+def recorded(path: Path, suffix: str) -> bytes:
+    """What was printed."""
+    whole = path.with_suffix(suffix)
+    return whole.read_bytes() if whole.exists() else lzma.decompress(path.with_suffix(f"{suffix}.xz").read_bytes())
+
+
+@functools.cache
 def read(path: Path) -> tuple[Turn, Provenance]:
     """The stream as its dialect reads it."""
     provenance = msgspec.json.decode(path.with_suffix(".meta.json").read_bytes(), type=Provenance)
-    with path.with_suffix(".stdout").open("rb") as spool:
-        return read_stream(spool, dialect_named(PROFILES[provenance.agent].dialect)), provenance
+    spool = BytesIO(recorded(path, ".stdout"))
+    return read_stream(spool, dialect_named(PROFILES[provenance.agent].dialect)), provenance
 
 
 def failure(path: Path) -> Failed | None:
@@ -69,25 +153,41 @@ def failure(path: Path) -> Failed | None:
     return classify(
         turn,
         provenance.exit,
-        stderr_tail=path.with_suffix(".stderr").read_bytes()[-8192:],
+        stderr_tail=recorded(path, ".stderr")[-8192:],
         now=datetime.fromtimestamp(provenance.exit.ended_at, UTC),
         exits=PROFILES[provenance.agent].exits,
     )
 
 
-def test_eight_agents_are_recorded_in_every_scenario() -> None:
-    """Neither more nor less, so that no row of the tables below is idle."""
-    expected = {f"{agent}/{scenario}" for agent in USED for scenario in SCENARIOS}
+def test_every_agent_is_recorded_in_every_scenario_that_it_can_be_put_into() -> None:
+    """Neither more nor less, so that no row of the tables above is idle."""
+    assert {*USUAL} == {*TAKES}
+    expected = {f"{agent}/{scenario}" for agent, played in PLAYED.items() for scenario in played}
     assert {f"{path.parent.name}/{path.name}" for path in RECORDED} == expected
 
 
 @every_recording
 def test_a_recording_comes_to_what_happened(path: Path) -> None:
-    """By its structure, where it has any."""
+    """By its structure, where it has any; and a person is told why."""
     failed = failure(path)
-    told = "ok" if failed is None else IN_VAIN if failed.timed_out else str(failed.failure)
-    expected = SPECIAL.get(path.parent.name, {}).get(path.name, USUAL[path.name])
-    assert told == expected, failed
+    kind = OK if failed is None else IN_VAIN if failed.timed_out else str(failed.failure)
+    expected, said = SPECIAL.get(path.parent.name, {}).get(path.name, USUAL[path.name])
+    assert kind == expected, failed
+    assert said in (failed.message if failed else ""), failed
+
+
+@pytest.mark.parametrize("agent", [agent for agent, played in PLAYED.items() if "denied" in played])
+def test_what_an_agent_was_refused_is_named(agent: str) -> None:
+    """Where it says so; a turn that ends well without an artifact is then explained."""
+    turn, _ = read(PLACE / agent / "denied")
+    assert turn.denied == DENIED.get(agent, ())
+
+
+@pytest.mark.parametrize("agent", [agent for agent in USED if agent != "pi"])
+def test_of_an_answer_of_ten_megabytes_the_end_is_kept(agent: str) -> None:
+    """An artifact may stand in it."""
+    turn, _ = read(PLACE / agent / "huge")
+    assert turn.answer[-200:].rstrip().endswith("Line 499 of an answer that has no end, and nothing else to say.")
 
 
 @every_recording
@@ -130,6 +230,6 @@ def test_the_reset_of_a_limit_is_taken_from_where_it_is_stated() -> None:
 def test_a_recording_names_no_machine(path: Path) -> None:
     """Nor its user: paths, port and host were replaced."""
     for suffix in (".stdout", ".stderr", ".meta.json"):
-        text = path.with_suffix(suffix).read_text()
-        assert re.findall(r"(?<!/scratch)/(?:root|work|home|var/lib|Users)/[\w.-]*", text) == []
+        text = recorded(path, suffix).decode("utf-8", "replace")
+        assert re.findall(r"(?<!/scratch)(?<!/\$bunfs)/(?:root|work|home|var/lib|Users)/[\w.-]*", text) == []
         assert set(re.findall(r"127\.0\.0\.1:\d+", text)) <= {"127.0.0.1:1"}

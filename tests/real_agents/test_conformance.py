@@ -22,7 +22,7 @@ NO_USAGE, SILENT = {"usage": "not offered"}, {"limit recognised": "not offered"}
 EXPECTED = {
     "claude": OK,
     "codex": OK,
-    "opencode": OK | SILENT,
+    "opencode": OK,
     "gemini": OK,
     "qwen": OK | SILENT,
     "copilot": OK | NO_USAGE,

@@ -37,7 +37,10 @@ _STATUS = re.compile(r"(?:^|\bstatus:? |\bcode\"?: ?|\bHTTP |API Error: )([45]\d
 
 # The first that is found decides, so what heals by itself stands before what it is often told with.
 _WORDS = (
-    (Failure.TRANSIENT, r"context.?(?:length|window|overflow)|prompt.{0,40}too long|maximum context"),
+    (
+        Failure.TRANSIENT,
+        r"context.?(?:length|window|overflow)|prompt.{0,40}too long|maximum context|connection was closed",
+    ),
     (
         Failure.LIMIT,
         r"rate.?limit|(?:usage|session|weekly|hour|your) limit|limit reached|quota|too many requests"
@@ -45,7 +48,7 @@ _WORDS = (
     ),
     (
         Failure.AUTH,
-        r"invalid.{0,10}(?:api.?key|token|credential)|unauthori[sz]ed|unauthenticated|authentication|auth_error"
+        r"(?:invalid|incorrect).{0,10}(?:api.?key|token|credential)|unauthori[sz]ed|unauthenticated|authentication|auth_error"
         r"|logged in|/login|log in\b|token.{0,10}expired|no api.?key",
     ),
     (
@@ -68,7 +71,10 @@ _COMPLAINTS = tuple(
         r"error: failed to run prompt: (?P<word>[\w.]+): (?P<message>.*)",  # Kimi Code
         r"Retrying in \d+s \(attempt \d+/\d+\): (?P<message>.*)",  # Qwen Code
         r"Retrying .* in [\d.]+ seconds as it raised (?P<word>\w+): (?P<message>.*)",  # mini-swe-agent
+        r"litellm\.exceptions\.(?P<word>\w+): (?P<message>.*)",  # and where it gives up
         r"(?P<message>Attempt \d+ failed(?: with status \d+)?\. Retrying with backoff.*)",  # Gemini CLI
+        # OpenCode
+        r'timestamp=\S+ level=ERROR .*\berror\.error(?:\.message)?="(?:(?P<word>\w+): )?(?P<message>(?:[^"\\]|\\.)*)"',
     )
 )
 
@@ -110,15 +116,13 @@ def _class_of(trouble: Trouble) -> Failure | None:
 
 def _complaint(turn: Turn, stderr: str, *, timed_out: bool) -> Trouble | None:
     """What a failed agent says on stderr of why."""
-    if not turn.answered:
-        return Trouble(message=stderr.strip()[-_MAX_MESSAGE:]) if stderr.strip() else None
-    if timed_out and turn.trouble is None and not turn.finished:
+    if timed_out and turn.answered and turn.trouble is None and not turn.finished:
         return None  # its model answered, nobody knows whether before or after; plain text is always "finished"
     for line in reversed(stderr.splitlines()):
         found = next((match for complaint in _COMPLAINTS if (match := complaint.match(line))), None)
         if found is not None:
             return Trouble(message=found["message"], word=found.groupdict().get("word") or "")
-    return None
+    return None if turn.answered or not stderr.strip() else Trouble(message=stderr.strip()[-_MAX_MESSAGE:])
 
 
 def _ending(turn: Turn, ended: Exit) -> str:

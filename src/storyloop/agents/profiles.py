@@ -13,7 +13,8 @@ _MODEL_KEYS = (
     "GROQ_API_KEY", "MISTRAL_API_KEY", "XAI_API_KEY", "MOONSHOT_API_KEY",
 )  # fmt: skip
 _DUMMY = "dummy"
-_CHAT = {"OPENAI_API_KEY": _DUMMY, "OPENAI_API_BASE": "{base}/v1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+_CHAT = {"OPENAI_API_KEY": _DUMMY, "OPENAI_API_BASE": "{base}/v1"}
+_LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # else it asks GitHub for the prices of models at each start
 
 _CLAUDE = Profile(
     name="claude",
@@ -103,7 +104,14 @@ _OPENCODE = Profile(
     fenced=Permission(argv=("--auto",)),
     # What it would ask is refused; of these two it would else ask where a user's file says so.
     alone=Permission(env={"OPENCODE_PERMISSION": '{"edit":"allow","bash":"allow"}'}),
-    env={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1", "OPENCODE_DISABLE_SHARE": "1"},
+    env={
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        "OPENCODE_DISABLE_SHARE": "1",
+        # Else it waits for a limit to end, and for a model that fails, without a word.
+        "OPENCODE_PRINT_LOGS": "1",
+        "OPENCODE_LOG_LEVEL": "ERROR",
+    },
     keys=(*_MODEL_KEYS, "OPENCODE_API_KEY"),
     pass_env=("OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT", "OPENCODE_CONFIG_DIR", "OPENCODE_DISABLE_MODELS_FETCH"),
     home=(".local/share/opencode", ".local/state/opencode", ".config/opencode", ".cache/opencode"),
@@ -314,7 +322,7 @@ _AIDER = Profile(
     ),
     prompt=Prompt.FILE,
     named=Named.BY_NOBODY,
-    env={"AIDER_ANALYTICS": "false", "AIDER_CHECK_UPDATE": "false"},
+    env={**_LITELLM, "AIDER_ANALYTICS": "false", "AIDER_CHECK_UPDATE": "false"},
     keys=_MODEL_KEYS,
     pass_env=("OPENAI_API_BASE", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"),
     home=(".aider",),
@@ -336,10 +344,11 @@ _MINI = Profile(
     named=Named.BY_NOBODY,
     model=("-m", "{model}"),
     env={
+        **_LITELLM,
         "MSWEA_CONFIGURED": "true",
-        "MSWEA_SILENT_STARTUP": "1",
         "MSWEA_COST_TRACKING": "ignore_errors",
         "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "3",
+        "TYPER_STANDARD_TRACEBACK": "1",  # else why it failed stands in a frame, and is broken into lines
     },
     keys=_MODEL_KEYS,
     pass_env=("OPENAI_API_BASE", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "MSWEA_MODEL_NAME"),

@@ -1,25 +1,53 @@
 """The recorder: what agent CLIs print in each scenario, kept as files that tests read, with where they come from.
 
-A recording is `<agent>/<scenario>.stdout`, `.stderr` and `.meta.json`. What belongs to this machine and this moment
-(paths, the port, the host's name) is replaced, and nothing else.
+A recording is `<agent>/<scenario>.stdout`, `.stderr` and `.meta.json`; what is long is compressed. What belongs to this
+machine and this moment (paths, the port, the host's name) is replaced, and nothing else.
 """
 
+import lzma
 import re
 import shutil
+import signal
 import socket
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from storyloop.agents.cli import start
-from storyloop.agents.profile import Profile
-from storyloop.conformance.scratch import FENCED, Asked, Scratch
+from storyloop.agents.profile import Can, Profile
+from storyloop.conformance.scenario import Prompt
+from storyloop.conformance.scratch import SPOOL_CAP, Asked, Scratch
+from storyloop.conformance.scripts import SCRIPTS
 from storyloop.conformance.server import ModelServer
-from storyloop.world.process import Exit
+from storyloop.world.process import Exit, tail
 
-SCENARIOS = ("write", "resume", "err401", "err429", "err429long", "err500", "cut", "garbage", "context")
 _LONGEST = 40.0  # seconds of one recording
+_PATIENCE = 30.0  # and of silence, where nothing else is to be expected
+_LONG = 1 << 20  # bytes; more are kept compressed
+_STDERR = 8_192  # bytes, the last: no more of it is ever read
+_NOBODY = "http://127.0.0.1:1"
+
+
+class Take(msgspec.Struct, frozen=True, kw_only=True):
+    """How a scenario is recorded."""
+
+    script: str = ""  # where its name is another
+    idle: float = _LONGEST
+    fenced: bool = True
+    stop_by: signal.Signals | None = None
+
+
+TAKES: dict[str, Take] = {
+    **dict.fromkeys(("write", "resume", "err401", "err429", "err429long", "err500", "err529", "refused"), Take()),
+    **dict.fromkeys(("cut", "garbage", "error-event", "context", "huge"), Take()),
+    **dict.fromkeys(("hang", "stall"), Take(idle=_PATIENCE)),
+    "denied": Take(fenced=False),
+    "sigint": Take(script="hang", idle=_PATIENCE, stop_by=signal.SIGINT),
+    "sigterm": Take(script="hang", idle=_PATIENCE, stop_by=signal.SIGTERM),
+}
+_MET_BY_ALL = {"refused", *(name for name, scenario in SCRIPTS.items() if scenario.refusal() is not None)}
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,31 +62,59 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record(place: Scratch, model: ModelServer, profile: Profile, version: str, *, into: Path) -> list[Path]:
-    """Record every scenario of one agent; the recordings come back, without their suffixes."""
+    """Record every scenario that this agent can be put into; the recordings come back, without their suffixes."""
     kept: list[Path] = []
     session: str | None = None
-    for scenario in SCENARIOS:
-        resumed = session if scenario == "resume" else None
-        asked = place.ask(profile, model.base(scenario), session=resumed, deadline=_LONGEST)
+    for scenario, take in TAKES.items():
+        if scenario == "resume" and Can.RESUME not in profile.can:
+            continue
+        if kept and not _is_asked(place, model.prompts) and scenario not in _MET_BY_ALL:
+            continue  # its model is offered no tool, so no turn was played to it
+        before = len(model.prompts)
+        asked = place.ask(
+            profile,
+            _NOBODY if scenario == "refused" else model.base(take.script or scenario),
+            session=session if scenario == "resume" else None,
+            deadline=_LONGEST,
+            idle=take.idle,
+            fenced=take.fenced,
+            stop_when=partial(_is_killed, take, place, model, before),
+            stop_by=take.stop_by,
+        )
         session = asked.report.session if scenario == "write" else session
         replaced = _of_this_machine(place) | {
             _installed_in(profile, place.environ["PATH"]): "/agents",
             model.address.removeprefix("http://"): "127.0.0.1:1",
         }
-        kept.append(_kept(asked, into / profile.name / scenario, profile, version, replaced))
+        kept.append(_kept(take, asked, into / profile.name / scenario, version, replaced))
     return kept
 
 
-def _kept(asked: Asked, path: Path, profile: Profile, version: str, replaced: dict[str, str]) -> Path:
+def _is_killed(take: Take, place: Scratch, model: ModelServer, before: int) -> bool:
+    """Now, while it waits for its model."""
+    return take.stop_by is not None and _is_asked(place, model.prompts[before:])
+
+
+def _is_asked(place: Scratch, prompts: list[Prompt]) -> bool:
+    return any(prompt.worktree == str(place.repository) for prompt in prompts)
+
+
+def _kept(take: Take, asked: Asked, path: Path, version: str, replaced: dict[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    for name in ("stdout", "stderr"):
-        path.with_suffix(f".{name}").write_bytes(_clean(asked.spool(name).read_bytes(), replaced))
+    with asked.spool("stdout").open("rb") as spool:
+        stdout = spool.read(SPOOL_CAP)  # it may have printed more before it was ended
+    for name, spooled in (("stdout", stdout), ("stderr", tail(asked.spool("stderr"), _STDERR))):
+        text = _clean(spooled, replaced)
+        if len(text) < _LONG:
+            path.with_suffix(f".{name}").write_bytes(text)
+        else:
+            path.with_suffix(f".{name}.xz").write_bytes(lzma.compress(text))
     meta = Provenance(
-        agent=profile.name,
+        agent=asked.order.ref.agent,
         version=version,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         scenario=path.name,
-        argv=start(asked.order, fenced=FENCED, directories=()).argv,
+        argv=start(asked.order, fenced=take.fenced, directories=()).argv,
         exit=msgspec.json.decode(asked.spool("exit").read_bytes(), type=Exit),
     )
     written = _clean(msgspec.json.format(msgspec.json.encode(meta), indent=1), replaced)
@@ -74,9 +130,9 @@ def _of_this_machine(place: Scratch) -> dict[str, str]:
 
 
 def _installed_in(profile: Profile, search_path: str) -> str:
-    """The directory below which its program's files are."""
+    """The directory below which its program's files are: npm's, or a virtual environment of Python."""
     program = Path(shutil.which(profile.program, path=search_path) or "").resolve()
-    return str(next((above for above in program.parents if above.name == "node_modules"), program.parent))
+    return str(next((above for above in program.parents if above.name == "node_modules"), program.parents[1]))
 
 
 def _clean(text: bytes, replaced: dict[str, str]) -> bytes:

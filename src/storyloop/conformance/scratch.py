@@ -1,15 +1,17 @@
 """Scratch: a home and a repository to throw away, in which an agent CLI is asked for real against the scripted model.
 
-It is asked in the way a run asks it: same launching, same supervisor, same dialect.
+It is asked in the way a run asks it: same launching, same supervisor, same sandbox where one can be had, same dialect.
 """
 
 import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -25,14 +27,16 @@ from storyloop.conformance.scripts import SCRIPTS
 from storyloop.conformance.server import MODEL, ModelServer, serving
 from storyloop.core.errand import Mode
 from storyloop.core.facts import CallReport
-from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain
+from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain, SandboxMode, SandboxPolicy
 from storyloop.home import state_directory
 from storyloop.ports import CallOrder, artifact_path
+from storyloop.world.sandbox import Fencing
 
-_GIT = ("git", "-c", "user.name=Scratch", "-c", "user.email=scratch@example.invalid")
+_USER = "[user]\n\tname = Scratch\n\temail = scratch@example.invalid\n"  # for want of one, aider writes to .git/config
 _DEADLINE = 60.0  # seconds of one call
 _WATCH = 0.05
-FENCED = True  # the place is to be thrown away, so no agent has to ask for anything
+SPOOL_CAP = 1 << 25  # bytes: the longest answer of our scripts, told several times over
+_UNDER_WAY = 1.0  # seconds until what an agent has begun shows
 _AT_ONCE = 2  # agents; some keep a whole core busy
 
 Made = TypeVar("Made")
@@ -69,13 +73,18 @@ class Scratch:
             **({} if is_alone() else NO_WAY_OUT),
         }
         self._stopping = stopping
-        self._agents = ProcessAgents(self.environ, fenced=FENCED)
+        homes = [home for profile in PROFILES.values() for home in profile.homes(self.environ)]
+        fencing = Fencing(self.environ, state=place / "state", git_dir=str(self.repository / ".git"), agent_homes=homes)
+        # The place is to be thrown away: without a sandbox on this machine, too, no agent has to ask for anything.
+        self._fenced = ProcessAgents(self.environ, fencing=fencing, fenced=True, spool_cap=SPOOL_CAP)
+        self._alone = ProcessAgents(self.environ, spool_cap=SPOOL_CAP)
         self._numbers = itertools.count(1)
         self.home.mkdir()
+        (self.home / ".gitconfig").write_text(_USER)
         self.repository.mkdir()
         (self.repository / "README").write_text("A place to try agents.\n")
         for words in (("init", "--quiet"), ("add", "README"), ("commit", "--quiet", "--message", "Begin")):
-            subprocess.run([*_GIT, *words], cwd=self.repository, env=self.environ, check=True)
+            subprocess.run(["git", *words], cwd=self.repository, env=self.environ, check=True)
 
     def ask(
         self,
@@ -85,9 +94,14 @@ class Scratch:
         session: str | None = None,
         deadline: float = _DEADLINE,
         idle: float | None = None,
+        fenced: bool = True,
         stop_when: Callable[[], bool] = lambda: False,
+        stop_by: signal.Signals | None = None,
     ) -> Asked:
-        """One call, its model at `base`; it is stopped when that becomes true."""
+        """One call, its model at `base`, with the permissions that it has in a sandbox or without one.
+
+        When `stop_when` becomes true, it is stopped as a run stops it, or `stop_by` a signal to its own process alone.
+        """
         number = next(self._numbers)
         key = f"scratch/1/story/0/{number}"
         artifact = artifact_path(str(self.repository), key)
@@ -108,13 +122,17 @@ class Scratch:
             call_timeout=deadline,
             idle_timeout=idle or deadline,
             orphan_grace=1.0,
+            sandbox=SandboxPolicy(mode=SandboxMode.AUTO if fenced else SandboxMode.OFF),
         )
-        watch = self._agents.launch(order)
+        watch = (self._fenced if fenced else self._alone).launch(order)
         stopped = False
         while (report := watch.wait(_WATCH)) is None:
             if not stopped and (stop_when() or self._stopping.is_set()):
-                watch.stop()
                 stopped = True
+                if stop_by is None or self._stopping.is_set():
+                    watch.stop()
+                else:
+                    _kill(order, stop_by)
         return Asked(report=report, order=order, left=self._left())
 
     def _offline(self, profile: Profile, base: str) -> AgentSpec:
@@ -141,6 +159,16 @@ class Scratch:
                 if Path(process.cwd()).is_relative_to(self.place) or str(self.place) in process.environ().values():
                     found.append(process.name())
         return tuple(found)
+
+
+def _kill(order: CallOrder, stop_by: signal.Signals) -> None:
+    """What somebody does who kills an agent by hand, in the midst of its turn."""
+    import psutil
+
+    time.sleep(_UNDER_WAY)
+    below = psutil.Process(int(Path(order.call_dir, "pid").read_text())).children(recursive=True)
+    agent = next(process for process in below if process.name() != "bwrap")
+    agent.send_signal(stop_by)
 
 
 def driven(

@@ -42,6 +42,7 @@ def _broken(fault: Break) -> Scenario:
     return plain(ModelTurn(thinks=_TALK.thinks, says=_TALK.says, fault=fault))
 
 
+_LONG = "".join(f"Line {number} of an answer that has no end, and nothing else to say.\n" for number in range(500))
 RUNNING = "running.txt"  # what a turn of `busy` leaves as soon as its command runs, which ends only when it is ended
 _BUSY = ModelTurn(says="This takes long.", does=Shell(f"(tail -f /dev/null & echo running >{RUNNING}; wait)"))
 
@@ -49,7 +50,7 @@ SCRIPTS: dict[str, Scenario] = {
     "write": plain(*WRITE),
     "resume": plain(ModelTurn(says=SECOND_ANSWER, does=WriteFile(ARTIFACT, RESULT)), ModelTurn(says=SECOND_ANSWER)),
     "busy": plain(_BUSY),
-    "err401": _refused(401, "This key is not known."),
+    "err401": _refused(401, "Incorrect API key provided."),
     "err429": _refused(429, "Too many requests; a moment, please.", retry_after="1"),
     "err429long": _refused(429, "The usage limit is reached.", retry_after="3600"),
     "err500": _refused(500, "The model stumbled."),
@@ -60,4 +61,9 @@ SCRIPTS: dict[str, Scenario] = {
     "cut": _broken(Break.CUT),
     "garbage": _broken(Break.GARBAGE),
     "error-event": _broken(Break.ERROR_EVENT),
+    "huge": plain(ModelTurn(says=_LONG * (10_000_000 // len(_LONG)))),
+    "denied": plain(
+        ModelTurn(says="I write beside the place.", does=WriteFile("../beside.txt", "Not here.\n")),
+        ModelTurn(says="I was not allowed to."),
+    ),
 }

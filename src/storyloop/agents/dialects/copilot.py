@@ -25,6 +25,7 @@ _SILENT = frozenset((
 class _Outcome(msgspec.Struct, frozen=True):
     content: str = ""
     message: str = ""
+    code: str = ""
 
 
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
@@ -32,6 +33,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     content: str = ""
     reasoning_text: str = ""
     parent_tool_call_id: str | None = None
+    tool_call_id: str = ""
     tool_name: str = ""
     arguments: Arguments | None = None
     result: msgspec.Raw = msgspec.Raw(b"{}")
@@ -53,6 +55,7 @@ class _Event(msgspec.Struct, frozen=True, rename="camel"):
 class _Copilot(JsonLines[_Event]):
     def __init__(self) -> None:
         super().__init__(_Event)
+        self._tools: dict[str, str] = {}  # those whose ends are awaited
 
     def read(self, event: _Event) -> Iterable[Seen]:
         told = event.data
@@ -68,9 +71,14 @@ class _Copilot(JsonLines[_Event]):
             case "assistant.reasoning":
                 return (seen(What.THINKING, told.content),)
             case "tool.execution_start":
+                self._tools[told.tool_call_id] = told.tool_name
                 return (tool_use(told.tool_name, told.arguments),)
             case "tool.execution_complete":
                 result, error = fields_of(told.result, _Outcome), fields_of(told.error, _Outcome)
+                name = self._tools.pop(told.tool_call_id, told.tool_call_id)
+                if error.code == "denied":
+                    self.was_denied(name)
+                    return (seen(What.DENIED, f"{name}: {error.message}"),)
                 return (seen(What.RESULT, result.content or error.message),)
             case "model.call_failure":
                 self.failed(told.error_message, status=told.status_code, word=told.error_type or told.failure_kind)
