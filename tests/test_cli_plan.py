@@ -72,3 +72,13 @@ def test_a_run_without_a_valid_plan_ends_with_what_was_wrong(user: User) -> None
     assert (row["status"], row["stories_total"], row["branch"]) == ("failed", 0, "feature/hello")
     user.has_an_agent(PLANS)
     assert user.asks("resume").code == 0
+
+
+def test_a_planner_that_is_not_here_is_told_before_anything_is_made(user: User) -> None:
+    """As whoever does the stories is."""
+    user.has_an_agent(
+        settings='[agents.absent]\nkind = "command"\ncommand = ["no-such-agent"]\n[drains]\nplan = ["absent"]\n'
+    )
+    done = user.asks("run", "../idea.md")
+    assert (done.code, user.asks("status", "--json").rows) == (2, [])
+    assert "agent absent: no-such-agent was not found" in done.err

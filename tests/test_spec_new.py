@@ -4,8 +4,10 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,9 @@ class Terminal:
     def read_until(self, text: str) -> None:
         while text not in self.seen:
             self.seen += os.read(self._master, 65_536).decode()
+
+    def modes(self) -> Any:
+        return termios.tcgetattr(self._master)
 
     def types(self, line: str) -> None:
         os.write(self._master, f"{line}\n".encode())
@@ -138,6 +143,17 @@ def test_ctrl_c_is_the_agents_while_it_has_the_terminal(user: User) -> None:
     terminal.program.send_signal(signal.SIGINT)
     terminal.types("go on")
     terminal.read_until("Run it now?")
+    terminal.types("n")
+    assert terminal.ended() == 0
+
+
+def test_a_terminal_that_the_agent_left_in_disorder_is_put_in_order(user: User) -> None:
+    """The user sees what she types again."""
+    talks(user, f"stty raw -echo; printf '{GOOD}' >spec.md")
+    terminal = Terminal(user, "spec", "new")
+    before = terminal.modes()
+    terminal.read_until("Run it now?")
+    assert terminal.modes() == before
     terminal.types("n")
     assert terminal.ended() == 0
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 import msgspec
 
-from storyloop.core.artifacts import DevelopmentResult
+from storyloop.core.artifacts import DevelopmentResult, Plan
 from storyloop.core.errand import Mode
 from storyloop.core.events import (
     CallEnded,
@@ -213,6 +213,8 @@ def _cause_of(ended: CallEnded) -> tuple[str, str]:
             if not ended.changed:
                 return "unchanged", f"{ended.ref} said {status}, and nothing had changed"
             return status.value, f"{ended.ref} said {status}"
+        case Answered(artifact=Plan()):  # one that could be taken is the last
+            return "format", f"{ended.ref} gave a plan with too few commands to prove its stories"
         case Answered():
             return "", ""
         case Malformed(errors=errors):
