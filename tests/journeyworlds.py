@@ -26,12 +26,14 @@ from storyloop.agents.script import parse_script
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
 from storyloop.contracts.prompts import TemplatePrompts, read_overrides
+from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measured
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
 from storyloop.ports import CallOrder, CheckOrder, Free, Limited, Place
 from storyloop.service import Prepared, Service, Tools
+from storyloop.views.account import Account, account_of
 from storyloop.views.report import report
 from storyloop.wiring import make_service
 from storyloop.world.accounts import FileAccounts, MemoryAccounts
@@ -298,7 +300,7 @@ class MemoryWorld:
                 accounts=Sharp(self.accounts, knife, "world"),
                 secrets=Redactor(SECRETS),
                 place=place,
-                report=lambda state: report(state, self.archive.account(state.run_id), self.clock.now()),
+                report=lambda state, last: report(state, self._account(state, last), self.clock.now()),
             )
 
         return Service(
@@ -320,6 +322,9 @@ class MemoryWorld:
                 new_id=lambda: f"run-{next(self._ids)}",
             )
         )
+
+    def _account(self, state: RunState, last: Event) -> Account:
+        return account_of([*(event for _, event in self.archive.events(state.run_id)), last])
 
     def prepared(self, service: Service, flags: Flags) -> Prepared:
         if self.prepared_run is None:

@@ -13,6 +13,9 @@ from storyloop.journal.sqlite import SqliteJournal
 from storyloop.world.locks import RunLock, holder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storyloop.core.events import Event
     from storyloop.core.run_state import RunState
     from storyloop.engine.hands import Hands
     from storyloop.ports import Place
@@ -68,7 +71,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             accounts=FileAccounts(home),
             secrets=secrets,
             place=place,
-            report=lambda state: report(state, account_of(e for _, e in journal.read(state.run_id)), clock.now()),
+            report=lambda state, last: report(state, account_of(_told(journal, state, last)), clock.now()),
         )
 
     return Service(
@@ -90,3 +93,9 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             new_id=lambda: str(uuid.uuid4()),
         )
     )
+
+
+def _told(journal: SqliteJournal, state: "RunState", last: "Event") -> "Iterator[Event]":
+    """What is stored of the run, and then this."""
+    yield from (event for _, event in journal.read(state.run_id))
+    yield last

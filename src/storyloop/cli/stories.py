@@ -11,7 +11,8 @@ def require_story(state: RunState, story: str) -> None:
         from difflib import get_close_matches
 
         near = get_close_matches(story, known, n=1)
+        all_of_them = ", ".join(known[:20]) or "none, before they are planned"
         raise UserError(
             f"Run {state.run_id} has no story {story}.",
-            f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known[:20])}.",
+            f"Did you mean {near[0]}?" if near else f"It has: {all_of_them}.",
         )

@@ -83,7 +83,7 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
         case FinishRun(key=key, shipped=shipped):
             finished = RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
-            hands.papers.save_report(hands.place, hands.report(reduce(state, finished)))
+            hands.papers.save_report(hands.place, hands.report(reduce(state, finished), finished))
             if shipped and state.effective_config().worktree.cleanup:
                 hands.repository.close_worktree(hands.place)
             yield finished
@@ -96,7 +96,7 @@ def _reported(events: Iterable[Event], state: RunState, hands: Hands) -> Iterato
     for event in events:
         state = reduce(state, event)
         if state.status is RunStatus.FAILED:
-            hands.papers.save_report(hands.place, hands.report(state))
+            hands.papers.save_report(hands.place, hands.report(state, event))
         yield event
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from storyloop.core.events import Event
 from storyloop.core.run_state import RunState
 from storyloop.ports import Accounts, Agents, Checks, Clock, Papers, Place, Prompts, Repository, Secrets
 
@@ -20,5 +21,5 @@ class Hands:
     accounts: Accounts
     secrets: Secrets
     place: Place
-    report: Callable[[RunState], str]
+    report: Callable[[RunState, Event], str]  # of a run that this fact ends, which is not stored yet
     seen: Callable[[str], None] = lambda _: None
