@@ -15,7 +15,6 @@ retry (ten retries, the eleventh failure is too many) but after a same-agent one
 """
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -55,22 +54,6 @@ def _spent(count: int, limit: int) -> bool:
     return count >= limit
 
 
-_COUNTS = (
-    "continuation_attempt",
-    "invalid_output_attempts",
-    "xsd_retry_count",
-    "same_agent_retry_count",
-    "max_xsd_retry_count",
-    "max_same_agent_retry_count",
-    "max_continue_count",
-    "fix_continuation_attempt",
-    "max_fix_continue_count",
-    "consecutive_same_effect_count",
-    "max_consecutive_same_effect",
-)
-_counts_of = attrgetter(*_COUNTS)
-
-
 class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
     """The 30 fields of the reference, flat, in its order; combinations that must not exist are refused."""
 
@@ -107,8 +90,20 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Run for every step of every errand: one look at all counts, and the sentence only for who fails it.
-        if not are_counts(_counts_of(self)):
-            require_counts(self, *_COUNTS)
+        if not are_counts(
+            self.continuation_attempt,
+            self.invalid_output_attempts,
+            self.xsd_retry_count,
+            self.same_agent_retry_count,
+            self.max_xsd_retry_count,
+            self.max_same_agent_retry_count,
+            self.max_continue_count,
+            self.fix_continuation_attempt,
+            self.max_fix_continue_count,
+            self.consecutive_same_effect_count,
+            self.max_consecutive_same_effect,
+        ):
+            require_counts(self)
         if self.max_consecutive_same_effect < 2:
             self._refuse("one effect alone is no loop, so it is at least 2", "max_consecutive_same_effect")
         if self.context_write_pending and self.context_cleanup_pending:

@@ -5,9 +5,6 @@ belongs to the run itself (an agent that crashed, a check that is red) is a valu
 """
 
 from collections.abc import Mapping
-from typing import Any
-
-_WHOLE = {int}
 
 
 class StoryloopError(Exception):
@@ -77,14 +74,16 @@ class IllegalTransition(ProgrammerError):  # noqa: N818 - a word of the domain
         return f"{self.state} cannot be followed by {self.event}: {self.problem}. {self.cure}"
 
 
-def are_counts(values: tuple[Any, ...]) -> bool:
+def are_counts(*values: int) -> bool:
     """Whether all of these are integers that are not negative: a quick look, for values that are made very often."""
-    return _WHOLE.issuperset(map(type, values)) and min(values) >= 0
+    for value in values:  # noqa: SIM110 - `all` over a generator takes three times as long
+        if type(value) is not int or value < 0:
+            return False
+    return True
 
 
-def require_counts(value: object, *names: str) -> None:
-    """Raise `ImpossibleState` unless each of these fields is an integer that is not negative."""
-    for name in names:
-        count: object = getattr(value, name)
-        if type(count) is not int or count < 0:
-            raise ImpossibleState(value, "a count is an integer of 0 or more", {name: count})
+def require_counts(value: object) -> None:
+    """Raise `ImpossibleState` unless every field that is declared an integer is one, and not negative."""
+    for name, declared in type(value).__annotations__.items():
+        if declared is int and not are_counts(getattr(value, name)):
+            raise ImpossibleState(value, "a count is an integer of 0 or more", {name: getattr(value, name)})

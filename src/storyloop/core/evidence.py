@@ -25,7 +25,10 @@ class Reading(StrEnum):
 
     @property
     def is_green(self) -> bool:
-        return self is Reading.GREEN or self is Reading.FLAKY
+        return self in _GREENS
+
+
+_GREENS = (Reading.GREEN, Reading.FLAKY)
 
 
 class Verdict(StrEnum):

@@ -293,7 +293,9 @@ def proof_measured(run: Draft, event: CommandMeasured, purpose: Checking | Demon
     if not isinstance(proving, Proving) or evidence.tree != proving.tree:
         raise IllegalTransition(run.machine_state, event)
     expect(purpose in proving.owed, run, event)
-    owed = tuple(other for other in proving.owed if other != purpose)
+    still_owed = list(proving.owed)
+    still_owed.remove(purpose)
+    owed = tuple(still_owed)
     red = proving.red
     if not evidence.reading.is_green and len(red) < _MOST_RED:
         tail = (event.second or event.first).tail[-_TAIL_CHARACTERS:]

@@ -55,7 +55,7 @@ def owed_probes(work: Work, story: Story) -> list[Probing]:
     """What is still to be tried on the untouched tree: green there makes a criterion's proof vacuous."""
     tried = work.stage.probed if isinstance(work.stage, Preparing) else ()
     return [
-        Probing(story=story.id, iteration=work.iteration, criterion=number)
+        Probing(story.id, work.iteration, number)
         for number, criterion in enumerate(story.acceptance_criteria, start=1)
         if criterion.verify and number not in tried
     ]
@@ -66,10 +66,10 @@ def owed_measurements(work: Work, tree: str, story: Story, policy: Policy) -> tu
     proofs = [number for number, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
     if tree == work.tree and not proofs:
         return ()  # an unchanged tree without proofs cannot pass, whatever the checks say
-    attempt = work.cs.continuation_attempt
+    this = story.id, work.iteration, work.cs.continuation_attempt
     return (
-        *(Checking(story.id, work.iteration, attempt, name) for name in policy.checks),
-        *(Demonstrating(story.id, work.iteration, attempt, number) for number in proofs),
+        *[Checking(*this, name) for name in policy.checks],
+        *[Demonstrating(*this, number) for number in proofs],
     )
 
 

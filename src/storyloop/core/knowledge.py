@@ -6,7 +6,7 @@ adds to `touched_by` while there is a diff. A newer decision on the same topic s
 is kept and marked; what an agent merely repeats from its prompt is not recorded again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 
@@ -136,7 +136,7 @@ class Learning:
         for path in (*record.files_created, *record.files_modified):
             known = self._files.get(path, FileInfo())
             self._files[path] = msgspec.structs.replace(
-                known, touched_by=_joined(known.touched_by, (story_id,)), line_count=counts.get(path)
+                known, touched_by=_touched(known, story_id), line_count=counts.get(path)
             )
         for note in noted.files if noted else ():
             path = note.path.removeprefix("./")
@@ -146,8 +146,8 @@ class Learning:
             self._files[path] = msgspec.structs.replace(
                 known,
                 purpose=note.purpose or known.purpose,
-                key_symbols=_joined(known.key_symbols, note.symbols),
-                touched_by=_joined(known.touched_by, (story_id,)) if changes is None else known.touched_by,
+                key_symbols=tuple(dict.fromkeys((*known.key_symbols, *note.symbols))),
+                touched_by=_touched(known, story_id) if changes is None else known.touched_by,
             )
         for decision in noted.decisions if noted else ():
             self._decide(story_id, decision)
@@ -193,8 +193,8 @@ def merge_story(
     return learning.known()
 
 
-def _joined(known: tuple[str, ...], more: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*known, *more)))
+def _touched(file: FileInfo, story_id: str) -> tuple[str, ...]:
+    return file.touched_by if story_id in file.touched_by else (*file.touched_by, story_id)
 
 
 def _same(text: str) -> str:

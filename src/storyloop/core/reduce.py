@@ -100,6 +100,10 @@ from storyloop.core.steps import (
 )
 from storyloop.core.words import MachineState, RunStatus
 
+_RUNNING = RunStatus.RUNNING  # Python 3.11 takes long to look up a member, and this one is asked for with every event
+# What humans do, they do to runs that are not running as well.
+_AT_ANY_TIME = StorySkipped | StoryReopened | RequestRefused | RunResumed
+
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
     """The state after these events."""
@@ -128,14 +132,15 @@ def reduce(state: RunState | None, event: Event) -> RunState:
 
 def _take(run: Draft, event: Event) -> None:
     """Fold one fact into the draft."""
-    going = run.status is RunStatus.RUNNING and not isinstance(event, RunResumed)
-    if going and event.at > run.last_at and not _only_waits(run):
+    if run.status is not _RUNNING:
+        expect(isinstance(event, _AT_ANY_TIME), run, event)
+    elif event.at > run.last_at and not isinstance(event, RunResumed) and not _only_waits(run):
         run.active += (event.at - run.last_at).total_seconds()
     run.last_at = event.at
     _fold(run, event)
-    if run.status is RunStatus.RUNNING and planning_due(run):
-        planning_begun(run, event)
-    if run.status is RunStatus.RUNNING:  # one that is not keeps its last
+    if run.status is _RUNNING:  # one that is not keeps its last
+        if planning_due(run):
+            planning_begun(run, event)
         run.transition_to(_machine_state(run), event.at)
 
 
@@ -175,13 +180,7 @@ def _opened(event: RunOpened) -> RunState:
     return opened if event.spec.is_free_form else opened.transition_to(MachineState.INITIALIZING, event.at)
 
 
-# What humans do, they do to runs that are not running as well.
-_AT_ANY_TIME = StorySkipped | StoryReopened | RequestRefused | RunResumed
-
-
 def _fold(run: Draft, event: Event) -> None:
-    if run.status is not RunStatus.RUNNING:
-        expect(isinstance(event, _AT_ANY_TIME), run, event)
     match event:
         case CommandMeasured():
             _measured(run, event)

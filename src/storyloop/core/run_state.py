@@ -8,11 +8,11 @@ an iteration record take its number.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
-from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, require_counts
+from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, are_counts, require_counts
 from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, StoryChanges, merge_story
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import Progress, Work
@@ -37,19 +37,20 @@ def session_id_of(worktree: str, *, main_checkout: str | None = None) -> str:
 
 def phase_key(drain: Drain, story_id: str) -> str:
     """The key of `phase_usage` under which a call of this drain is counted."""
-    match drain:
-        case Drain.PLAN:
-            return "Planning"
-        case Drain.REVIEW | Drain.FIX:
-            return "Final Review"
-        case Drain.COMMIT | Drain.PR:
-            return "PR & Commit"
-        case Drain.STORY | Drain.ANALYSIS | Drain.CONFLICT:
-            if not story_id:
-                raise ProgrammerError(f"A call of the {drain} drain belongs to a story, but none was named.")
-            return story_id
-        case _:
-            assert_never(drain)
+    phase = _PHASES.get(drain, story_id)
+    if not phase:
+        raise ProgrammerError(f"A call of the {drain} drain belongs to a story, but none was named.")
+    return phase
+
+
+# The calls of any other drain are counted under their story.
+_PHASES = {
+    Drain.PLAN: "Planning",
+    Drain.REVIEW: "Final Review",
+    Drain.FIX: "Final Review",
+    Drain.COMMIT: "PR & Commit",
+    Drain.PR: "PR & Commit",
+}
 
 
 def _require_utc(value: object, *names: str) -> None:
@@ -86,8 +87,10 @@ class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
     def __post_init__(self) -> None:
-        require_counts(self, "number")
-        _require_utc(self, "started_at", "finished_at")
+        if not are_counts(self.number):
+            require_counts(self)
+        if self.started_at.tzinfo is not UTC or self.finished_at is not None:
+            _require_utc(self, "started_at", "finished_at")
         if (self.status is IterationStatus.RUNNING) != (self.finished_at is None):
             raise ImpossibleState(
                 self,
@@ -127,7 +130,7 @@ class RunSteps:
             raise IllegalTransition(self.machine_state, state)
         return self._with(
             machine_state=state,
-            status=STATUS.get(state, RunStatus.RUNNING),
+            status=STATUS[state],
             finished_at=now if state in ENDINGS else None,
         )
 
@@ -260,9 +263,9 @@ class RunState(RunSteps, msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Run for every folded event, so the plain questions are asked in place; sentences are for whoever fails them.
-        counted = type(self.iteration) is int and self.iteration >= 0 and self.review_iteration == 0
-        if not counted:
-            require_counts(self, "iteration", "review_iteration")
+        if not are_counts(self.iteration, self.review_iteration):
+            require_counts(self)
+        if self.review_iteration:
             self._require_review_allowed()
         if self.started_at.tzinfo is not UTC or self.finished_at is not None:
             _require_utc(self, "started_at", "finished_at")

@@ -55,5 +55,5 @@ LEGAL: dict[MachineState, set[MachineState]] = {
 }
 ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
 ENDED = frozenset(ENDINGS.values())
-# Entering any other state means that the run is running, or running again.
-STATUS = {**ENDINGS, _S.PARKED: RunStatus.PARKED}
+# What entering a state means: running, or running again, unless it is an end or a pause for somebody else.
+STATUS = dict.fromkeys(_S, RunStatus.RUNNING) | ENDINGS | {_S.PARKED: RunStatus.PARKED}

@@ -4,15 +4,11 @@ Unknown is None and never 0: a sum that misses the price of some calls is a lowe
 """
 
 from math import inf
-from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 
 from storyloop.core.errors import ImpossibleState, are_counts, require_counts
-
-_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "thinking_tokens")
-_counts_of = attrgetter(*_COUNTS)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +23,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Run for every call that is folded: one look at all counts, and the sentence only for who fails it.
-        if not are_counts(_counts_of(self)):
-            require_counts(self, *_COUNTS)
+        if not are_counts(
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_creation_tokens,
+            self.thinking_tokens,
+        ):
+            require_counts(self)
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -62,8 +64,8 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if not are_counts((self.calls, self.unpriced_calls, self.unmetered_calls)):
-            require_counts(self, "calls", "unpriced_calls", "unmetered_calls")
+        if not are_counts(self.calls, self.unpriced_calls, self.unmetered_calls):
+            require_counts(self)
         if max(self.unpriced_calls, self.unmetered_calls) > self.calls:
             self._refuse("an unpriced or unmetered call is a call")
         if (self.cost_usd is None) != (self.unpriced_calls == self.calls):

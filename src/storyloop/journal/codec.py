@@ -77,15 +77,15 @@ class Codec:
             raise ProgrammerError(f"The event {event.key!r} would not be read as it is written: {', '.join(names)}.")
         return Stored(kind, self._versions[kind], body)
 
-    def decode(self, stored: Stored) -> Event:
-        """The event; raises `NewerEvent` or `DamagedEvent`."""
+    def decode(self, stored: tuple[str, int, bytes]) -> Event:
+        """The event that is `Stored` so; raises `NewerEvent` or `DamagedEvent`."""
         kind, v, body = stored
         try:
             if v == self._versions.get(kind):
                 return self._decode(body)
-            return self._decode(self._lifted(stored))
+            return self._decode(self._lifted(Stored(*stored)))
         except (ValueError, LookupError, TypeError) as error:  # of the decoder, or of an upcast that missed a field
-            raise DamagedEvent(stored, error) from error
+            raise DamagedEvent(Stored(*stored), error) from error
 
     def _lifted(self, stored: Stored) -> bytes:
         """The body as this version would have written it."""

@@ -17,7 +17,7 @@ from storyloop import __version__
 from storyloop.core.events import Event
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
-from storyloop.journal.codec import Codec, NewerEvent, Stored
+from storyloop.journal.codec import Codec, NewerEvent
 from storyloop.journal.database import (
     PATIENCE,
     failures_told,
@@ -71,7 +71,7 @@ class SqliteJournal:
                 batch = database.execute(query, (run_id, after, _BATCH)).fetchall()
             for seq, kind, v, body in batch:
                 try:
-                    event = self._codec.decode(Stored(kind, v, body))
+                    event = self._codec.decode((kind, v, body))
                 except NewerEvent as newer:
                     raise NewerEvent(newer.stored, written_by=self._writer_of(run_id)) from newer
                 yield seq, event
