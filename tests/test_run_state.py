@@ -346,6 +346,13 @@ def test_an_iteration_cannot_be_finished_as_running() -> None:
         opened().start_iteration("US-001", T0).finish_iteration(IterationStatus.RUNNING, "", later(1))
 
 
+@pytest.mark.parametrize("number", [-1, True, 1.0])
+def test_the_number_of_an_iteration_is_a_count(number: Any) -> None:
+    """Neither negative nor a number of another kind."""
+    with pytest.raises(ImpossibleState, match=f"number={number}: a count"):
+        IterationRecord(number=number, story_id="US-001", started_at=T0)
+
+
 def test_the_snippet_is_the_last_2000_characters_and_the_summary_the_first_500() -> None:
     """Cut between characters, never inside one: a character of four bytes counts once."""
     run = opened().start_iteration("US-001", T0)

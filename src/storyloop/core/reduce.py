@@ -100,7 +100,8 @@ from storyloop.core.steps import (
 )
 from storyloop.core.words import MachineState, RunStatus
 
-_RUNNING = RunStatus.RUNNING  # Python 3.11 takes long to look up a member, and this one is asked for with every event
+# Python 3.11 takes long to look up a member, and these are asked for with every event.
+_RUNNING, _WAITING = RunStatus.RUNNING, MachineState.WAITING
 # What humans do, they do to runs that are not running as well.
 _AT_ANY_TIME = StorySkipped | StoryReopened | RequestRefused | RunResumed
 
@@ -394,7 +395,7 @@ def _machine_state(run: Draft) -> MachineState:
 
 def _only_waits(run: Draft) -> bool:
     """Nothing is under way but waiting: that is no time of the budget's."""
-    return run.machine_state is MachineState.WAITING and all(map(waiting_of, run.work.values()))
+    return run.machine_state is _WAITING and all(map(waiting_of, run.work.values()))
 
 
 def _is_opening(run: Draft) -> bool:

@@ -91,8 +91,8 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def __add__(self, other: "Spending") -> "Spending":
-        if not other.calls:
-            return self
+        if not (self.calls and other.calls):
+            return self if self.calls else other
         return Spending(
             usage=add_known(self.usage, other.usage),
             cost_usd=add_known(self.cost_usd, other.cost_usd),
