@@ -22,7 +22,7 @@ from storyloop.conformance.scripts import CONTENT, RUNNING, WRITE, WRITTEN
 from storyloop.conformance.server import ModelServer
 from storyloop.core.facts import Answered, Failed, Failure, Interrupted, Malformed, Outcome
 
-_PATIENCE = 20.0  # seconds without a word, after which an agent that waits for its quota is ended
+_PATIENCE = 30.0  # seconds without a word, after which an agent that waits for its quota is ended
 _LONGEST = 300  # characters of what was seen
 _RESETS = timedelta(hours=1)  # what the scripted limit states
 _INEXACT = timedelta(minutes=5)
