@@ -13,7 +13,7 @@ import msgspec
 
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
-from storyloop.core.artifacts import DevelopmentResult, Plan
+from storyloop.core.artifacts import DevelopmentResult, FixResult, Issues, Plan
 from storyloop.core.events import (
     CallEnded,
     CallStarted,
@@ -24,6 +24,7 @@ from storyloop.core.events import (
     HandoverWritten,
     LimitLearned,
     RequestRefused,
+    ReviewStarted,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -43,6 +44,7 @@ from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Answered, CallReport, Ending, Failed, Finding, Interrupted, Malformed
 from storyloop.core.policy import Drain
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
@@ -50,8 +52,10 @@ from storyloop.core.purpose import (
     FinalDemonstrating,
     Probing,
     Purpose,
+    Reproving,
     SettingUp,
     Trying,
+    label_of,
 )
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
@@ -177,26 +181,28 @@ def told(event: Event) -> str:
             return f"{_purpose(event.purpose)} {reading}{_findings(event.findings)}"
         case StoryStarted():
             return f"start {event.story}{_findings(event.findings)}"
+        case ReviewStarted():
+            return f"review {event.cycle}{_findings(event.findings)}"
         case HandoverCleaned():
-            return f"clean {event.story}"
+            return f"clean {label_of(event.story)}"
         case HandoverWritten():
             return f"handover {event.story}"
         case CallStarted():
             drain = "" if event.drain is Drain.STORY else f"{event.drain} "
-            return f"call {drain}{event.story or '@run'} {event.call} {event.ref} {event.mode}"
+            return f"call {drain}{label_of(event.story)} {event.call} {event.ref} {event.mode}"
         case CallEnded():
             secret = " secret" if event.secrets else ""
             bent = "".join(f" ({suspicion.kind})" for suspicion in event.suspicions)
-            who = f"{event.story or '@run'} {event.call}"
-            return f"ended {who} {_outcome(event.report)}{secret}{bent}{_findings(event.findings)}"
+            said = f"{_outcome(event.report)}{secret}{bent}{_findings(event.findings)}"
+            return f"ended {label_of(event.story)} {event.call} {said}"
         case LimitLearned():
-            return f"limit {event.story or '@run'} {event.ref}"
+            return f"limit {label_of(event.story)} {event.ref}"
         case WaitEnded():
-            return f"waited {event.story or '@run'}"
+            return f"waited {label_of(event.story)}"
         case StoryLanded():
-            return f"land {event.story}" + ("" if event.commit else " unchanged")
+            return f"land {label_of(event.story)}" + ("" if event.commit else " unchanged")
         case StoryLeft():
-            return f"leave {event.story}" + (" committed" if event.commit else "")
+            return f"leave {label_of(event.story)}" + (" committed" if event.commit else "")
         case FinalProofBegun():
             return f"final proof {event.round}"
         case WorktreeScrubbed():
@@ -223,6 +229,8 @@ def _purpose(purpose: Purpose) -> str:
     match purpose:
         case SettingUp(number=number, round=proof):
             return f"setup {number}" + (" final" if proof else "")
+        case Reproving(story=story, criterion=criterion):
+            return f"prove {label_of(RUN)} {story} {criterion}"
         case FinalChecking(check=check):
             return f"final check {check}"
         case FinalDemonstrating(story=story, criterion=criterion):
@@ -232,7 +240,7 @@ def _purpose(purpose: Purpose) -> str:
         case Probing(story=story, criterion=criterion):
             return f"probe {story} {criterion}"
         case Checking(story=story, check=check):
-            return f"check {story} {check}"
+            return f"check {label_of(story)} {check}"
         case Trying(of=of):
             return f"without {_purpose(of)}"
         case Demonstrating(story=story, criterion=criterion):
@@ -245,6 +253,10 @@ def _outcome(ended: CallReport) -> str:
             return status
         case Answered(artifact=Plan()):
             return "plan"
+        case Answered(artifact=FixResult(status=status)):
+            return status
+        case Answered(artifact=Issues(found=found)):
+            return f"{len(found)} issues"
         case Answered():
             return "message"
         case Malformed():

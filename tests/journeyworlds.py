@@ -78,7 +78,8 @@ def _config(journey: Journey, scripts: Path) -> str:
     }
     chains = {"default": list(journey.agents)}
     sandbox = {"mode": "off"}  # in memory there is none: what it stops is undone instead, in both worlds
-    return tomlkit.dumps({"chains": chains, "sandbox": sandbox, **journey.config, "agents": agents})
+    said = {"chains": chains, "sandbox": sandbox, "review": {"enabled": False}, **journey.config, "agents": agents}
+    return tomlkit.dumps(said)
 
 
 def _elsewhere(until: datetime) -> Limited:
@@ -112,7 +113,7 @@ class Point(msgspec.Struct, frozen=True):
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
-    | {"additions", "limit"}
+    | {"additions", "diff", "limit"}
     | {"guard", "end_left", "wait", "activity", "now"}
 )
 

@@ -23,7 +23,7 @@ from storyloop.core.progress import Red
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
-from storyloop.core.words import DevelopmentStatus
+from storyloop.core.words import DevelopmentStatus, FixStatus
 
 
 class Clock(Protocol):
@@ -290,6 +290,10 @@ class Repository(Protocol):
         """A tree like `base`, with those files of `tree` whose path is wanted; what `tree` has deleted stays."""
         ...
 
+    def diff(self, old_tree: str, new_tree: str, *, most: int) -> str:
+        """The difference as a person reads it, cut behind so many characters; bytes that are no UTF-8 replaced."""
+        ...
+
     def close_worktree(self, place: Place) -> None:
         """Remove the worktree's directory and registration; branch and pins stay."""
         ...
@@ -318,6 +322,7 @@ class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
     agent: AgentSpec
     drain: Drain
     story: str | None
+    iteration: int = 0  # over the story, or of the review
     attempt: int
     call: int
     mode: Mode
@@ -438,7 +443,7 @@ class Checks(Protocol):
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
     """What the next attempt is told of the last one: the agent's word, and what we measured."""
 
-    status: DevelopmentStatus
+    status: DevelopmentStatus | FixStatus
     summary: str
     next_steps: str | None = None
     files: tuple[str, ...] = ()
@@ -476,7 +481,8 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     base: str = ""  # the commit that it begins at
     evidence: tuple[str, ...] = ()  # what we measured, a line each
     suspicions: tuple[str, ...] = ()  # what we noticed in the change (bent checks, for example), a line each
-    issues: tuple[Issue, ...] = ()  # what reviews found and is open
+    issues: tuple[Issue, ...] = ()  # what reviews found and is open,
+    account: str = ""  # and what was said to have been done about it
 
 
 class Prompts(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Plan
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issue, Issues, Plan
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -22,6 +22,7 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    StartReview,
     StartStory,
     Wait,
     WriteHandover,
@@ -35,6 +36,7 @@ from storyloop.core.events import (
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
+    ReviewStarted,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -64,12 +66,12 @@ from storyloop.core.facts import (
 )
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.plan import plan
-from storyloop.core.policy import AgentRef, Command, Drain, Limits, Policy
+from storyloop.core.policy import WRITING_DRAINS, AgentRef, Command, Drain, Limits, Policy, ReviewPolicy
 from storyloop.core.progress import Landing, Leaving, StoryProgress, Work
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Spec, Story
-from storyloop.core.words import DevelopmentStatus
+from storyloop.core.words import DevelopmentStatus, FixStatus, Severity
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BASE_TREE = "tree-base"
@@ -97,9 +99,16 @@ def chain(*names: str) -> tuple[AgentRef, ...]:
     return tuple(AgentRef.parse(name) for name in names)
 
 
-def policy_of(*agents: str, checks: tuple[str, ...] = ("test",), commit: tuple[str, ...] = (), **limits: Any) -> Policy:
+def policy_of(
+    *agents: str,
+    checks: tuple[str, ...] = ("test",),
+    commit: tuple[str, ...] = (),
+    review: bool = False,
+    **limits: Any,
+) -> Policy:
     """A policy with this chain (`a` alone by default), these checks and limits; a commit chain where one is given."""
     return Policy(
+        review=ReviewPolicy(enabled=review),
         chain=chain(*agents or ("a",)),
         drains={Drain.COMMIT: chain(*commit)} if commit else {},
         checks={name: Command(run=f"run {name}") for name in checks},
@@ -127,6 +136,20 @@ def worded(subject: str = "Add x") -> Answered:
     """A valid commit message."""
     return Answered(artifact=CommitMessage(subject=subject))
 
+
+def found(*texts: str, **more: Any) -> Answered:
+    """A valid review with these issues, major ones of src/x.py unless it is said; with none of them, that says so."""
+    issues = (Issue(**{"severity": Severity.MAJOR, "file": "src/x.py", "text": text} | more) for text in texts)
+    return Answered(artifact=Issues(found=tuple(issues)))
+
+
+def mended(status: str = "all_issues_addressed", summary: str = "mended it") -> Answered:
+    """A valid fix result."""
+    return Answered(artifact=FixResult(status=FixStatus(status), summary=summary))
+
+
+# What an errand of each drain delivers when all goes well.
+DELIVERED = {Drain.COMMIT: worded(), Drain.REVIEW: found(), Drain.FIX: mended()}
 
 COMPLETED, PARTIAL, SAID_FAILED = said("completed"), said("partial"), said("failed")
 MALFORMED = Malformed(errors="line 3: status is missing", text="<development-result/>")
@@ -293,7 +316,9 @@ def facts_of(
         case WriteHandover(key=key, story=name):
             return (HandoverWritten(key=key, at=at, story=name),)
         case CallAgent():
-            outcome = outcome or (worded() if effect.drain is Drain.COMMIT else COMPLETED)
+            outcome = outcome or DELIVERED.get(effect.drain, COMPLETED)
+            if effect.drain not in WRITING_DRAINS:
+                tree = tree or state.going.work[effect.story].tree
             ended = call_ended(effect, at, outcome, tree=tree or f"tree-{effect.key}", **report)
             return (ended,) if effect.begun else (call_started(effect, at), ended)
         case Wait(key=key, story=name, since=since, until=until):
@@ -302,6 +327,8 @@ def facts_of(
             return (landed(effect, state, at),)
         case LeaveStory():
             return (left(effect, state, at),)
+        case StartReview(key=key, cycle=cycle):
+            return (ReviewStarted(key=key, at=at, cycle=cycle),)
         case ScrubWorktree(key=key, round=number):
             begun = FinalProofBegun(key=f"{key}/begun", at=at, round=number)
             scrubbed = WorktreeScrubbed(key=key, at=at, round=number)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from storyloop.core.bounds import bounds, bounds_of
 from storyloop.core.effects import CallAgent, ParkRun, RunCommand, ScrubWorktree, Wait
-from storyloop.core.policy import Budget, Command, Drain, NewTests, Policy, StoryBudget, WorktreePolicy
+from storyloop.core.policy import Budget, Command, Drain, NewTests, ReviewPolicy, StoryBudget, WorktreePolicy
 from storyloop.core.progress import StoryState
 from storyloop.core.purpose import Probing, SettingUp, Trying
 from storyloop.core.spec import Story
@@ -44,6 +44,13 @@ CALLS: dict[str, tuple[tuple[Story, ...], dict[str, Any], int]] = {
     "no more than the budget allows": (THREE, {"budget": Budget(calls=10)}, 10),
     "a greater budget allows no more": (THREE, {"budget": Budget(calls=1000)}, 120),
     "nor more than the stories' budgets together": (THREE, {"budget": Budget(story=StoryBudget(calls=4))}, 20),
+    "and 48 for each cycle of the review": (ONE, {"review": ReviewPolicy()}, 24 + 3 * 48),
+    "72 where its fixes' messages are worded": (
+        ONE,
+        {"review": ReviewPolicy(), "drains": {Drain.COMMIT: chain("c")}},
+        48 + 3 * 72,
+    ),
+    "none for a review of nothing": ((story("US-001", passes=True),), {"review": ReviewPolicy()}, 0),
     "however long the chain is": (THREE, {"chain": chain("a", "b", "c", "d")}, 120),
 }
 
@@ -53,7 +60,7 @@ def test_the_calls_follow_from_the_cap_of_an_errand_alone(
     stories: tuple[Story, ...], changes: dict[str, Any], calls: int
 ) -> None:
     """Retries, cycles and attempts only spend them."""
-    assert bounds(spec_of(*stories), replace(Policy(chain=chain("a")), **changes)).calls == calls
+    assert bounds(spec_of(*stories), replace(policy_of(checks=()), **changes)).calls == calls
 
 
 def test_the_agents_time_is_that_of_the_calls() -> None:
@@ -99,6 +106,13 @@ def test_waiting_tokens_and_money_are_what_the_user_allows() -> None:
     assert (told.wait_seconds, told.tokens, told.usd) == (3600.0, 1000, 2.5)
     unlimited = bounds(spec_of(*ONE), policy_of())
     assert (unlimited.tokens, unlimited.usd) == (None, None)
+
+
+def test_fixes_of_the_review_run_checks_and_proofs_too() -> None:
+    """Each attempt of each cycle, and what is red twice."""
+    policy = replace(policy_of(review=True, continuations=0, check_timeout=10.0, review_cycles=2, fix_continuations=3))
+    without = bounds(spec_of(*THREE), replace(policy, review=ReviewPolicy(enabled=False))).check_seconds
+    assert bounds(spec_of(*THREE), policy).check_seconds - without == 2 * 3 * 2 * (10 + 3 * 10)
 
 
 def test_what_may_still_be_begun_has_a_bound_of_its_own() -> None:

@@ -33,7 +33,9 @@ from makers import (
     chain,
     exited,
     facts_of,
+    found,
     limited,
+    mended,
     policy_of,
     spec_of,
     story,
@@ -53,6 +55,7 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    StartReview,
     StartStory,
     Wait,
     WriteHandover,
@@ -66,6 +69,7 @@ from storyloop.core.events import (
     FinalProofBegun,
     LimitLearned,
     RequestRefused,
+    ReviewStarted,
     RunFinished,
     RunInterrupted,
     RunResumed,
@@ -81,9 +85,18 @@ from storyloop.core.facts import Measured, Outcome
 from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.plan import plan
-from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, Require, StoryBudget, WorktreePolicy
+from storyloop.core.policy import (
+    WRITING_DRAINS,
+    Budget,
+    Drain,
+    OnExhausted,
+    Policy,
+    Require,
+    ReviewPolicy,
+    StoryBudget,
+    WorktreePolicy,
+)
 from storyloop.core.progress import (
-    RUN,
     Building,
     Closing,
     Describing,
@@ -91,16 +104,19 @@ from storyloop.core.progress import (
     Leaving,
     Preparing,
     Proving,
+    ReviewEnd,
     StoryState,
     Work,
 )
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
     FinalChecking,
     FinalDemonstrating,
     Probing,
+    Reproving,
     SettingUp,
 )
 from storyloop.core.reduce import fold, reduce
@@ -153,6 +169,9 @@ def policies(draw: st.DrawFn) -> Policy:
     pick = st.sampled_from
     policy = policy_of(
         *draw(pick(CHAINS)),
+        review=draw(pick([True, True, False])),
+        review_cycles=draw(pick([0, 1, 3, 3])),
+        fix_continuations=draw(pick([0, 1, 2])),
         checks=draw(pick([(), ("test",), ("lint", "test")])),
         commit=draw(pick([(), (), ("c",), ("a", "b")])),
         continuations=draw(pick([0, 1, 3, 5])),
@@ -194,6 +213,7 @@ worlds = st.builds(
 
 OUTCOMES: list[Outcome] = [PARTIAL, MALFORMED, CRASHED, TIMED_OUT, LOGGED_OUT, NOT_INSTALLED, MISCONFIGURED]
 OUTCOMES += [OFFLINE, INTERRUPTED, SAID_FAILED]
+ISSUES = [(), (), ("the first number is wrong",), ("the second file is never closed", "the first number is wrong")]
 READINGS: list[Measured] = [*[GREEN] * 7, RED, RED, exited(127), exited(137), unmeasured()]
 
 
@@ -295,9 +315,15 @@ class Life:
             outcome = OUTCOMES[kind]
             if effect.drain is Drain.COMMIT and outcome in (PARTIAL, SAID_FAILED):
                 outcome = MALFORMED
+            elif effect.drain is Drain.FIX and outcome in (PARTIAL, SAID_FAILED):
+                outcome = mended(["issues_remain", "no_issues_found", "failed"][self._roll(3)])
         elif kind < len(OUTCOMES) + 5:
             seconds = [None, -5.0, 60.0, 700.0, FAR][kind - len(OUTCOMES)]
             outcome = limited(None if seconds is None else state.going.last_at + timedelta(seconds=seconds))
+        if effect.drain is Drain.REVIEW and outcome in (None, PARTIAL, SAID_FAILED):
+            outcome = found(*ISSUES[self._roll(len(ISSUES))])
+        if effect.drain not in WRITING_DRAINS:
+            tree = work.tree
         cost = [None, 0.25][self._roll(2)]
         return {"outcome": outcome, "tree": tree, "session": f"session of {effect.key}", "cost_usd": cost}
 
@@ -390,7 +416,8 @@ def test_a_run_owes_something_waits_for_somebody_or_has_ended(life: Life) -> Non
             left = {standing.state for standing in step.after.going.stories.values()}
             assert not step.after.going.work
             assert StoryState.OPEN not in left
-            assert (left <= {StoryState.PASSED}) is (step.after.status is RunStatus.COMPLETED)
+            fine = step.after.going.review.end in (None, ReviewEnd.CONVERGED)
+            assert (left <= {StoryState.PASSED} and fine) is (step.after.status is RunStatus.COMPLETED)
 
 
 LIFE: dict[type, int] = {Preparing: 5, Building: 4, Proving: 4, Describing: 3, Landing: 2, Leaving: 2, Closing: 1}
@@ -403,8 +430,10 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     - what has still to be opened and measured before the first story;
     - the stories that the final proof may still send back to their authors: each goes back once;
     - the stories that may still be begun: starting one and blocking its dependents take from it;
+    - the cycles of the review that may still be begun;
     - how far the stories in hand are from their end: preparing, building or proving, describing, landing or
-      leaving, closing. Building and proving alternate, so they count alike, and what bounds them is
+      leaving, closing; and the review's cycle, whose fix is behind its review. Building and proving alternate, so
+      they count alike, and what bounds them is
     - the calls that their errands may still make: each start of a process takes one;
     - the limits of other runs that they may still heed;
     - the calls under way: each end takes one, whatever it comes to;
@@ -423,7 +452,8 @@ def budget_left(state: RunState) -> tuple[int, ...]:
         (not opening.worktree_opened) + len(policy.checks) - len(opening.baseline),
         len(progress.stories) - len(progress.final.returned),
         progress.ledger.iterations_allowed,
-        sum(LIFE[type(work.stage)] for work in works),
+        policy.limits.review_cycles - state.review_iteration,
+        sum(LIFE[type(work.stage)] + (work.errand.drain is Drain.REVIEW) for work in works),
         sum(policy.limits.calls_per_errand - errand.calls for _, errand in turns),
         sum(policy.limits.calls_per_errand - errand.learned for _, errand in turns),
         sum(isinstance(errand.stage, Calling) for _, errand in turns),
@@ -446,10 +476,9 @@ def _turn(work: Work) -> Errand:
 
 
 def _commands_owed(state: RunState, work: Work) -> int:
-    wanted = state.going.spec.story(work.story)
     if isinstance(work.stage, Proving):
         return 1 + len(work.stage.owed)
-    return len(owed_probes(work, wanted)) if isinstance(work.stage, Preparing) else 0
+    return len(owed_probes(work, state.going.spec.story(work.story))) if isinstance(work.stage, Preparing) else 0
 
 
 def _waits(state: RunState, errand: Errand) -> int:
@@ -479,7 +508,9 @@ def test_no_run_makes_more_calls_or_waits_longer_than_was_printed_before_it_star
         assert made <= bounds(world.spec, world.policy).calls
     stories = sum(not one.passes for one in world.spec.user_stories)
     unlimited = replace(world.policy, budget=Budget())
-    assert made <= bounds_of(stories + life.retries, world.spec, unlimited).calls
+    once, turned_off = bounds(world.spec, unlimited), replace(unlimited, review=ReviewPolicy(enabled=False))
+    reviews = life.retries * (once.calls - bounds(world.spec, turned_off).calls)
+    assert made <= bounds_of(stories + life.retries, world.spec, unlimited).calls + reviews
     assert len(last.iterations) <= stories + life.retries + may_return(world.spec, world.policy)
     for step in life.steps:
         if isinstance(step.event, CallStarted):
@@ -543,14 +574,18 @@ def doing(effect: Effect, state: RunState) -> MachineState | None:
             return MachineState.PROVING
         case OpenWorktree() | RunCommand(purpose=SettingUp() | Baselining()):
             return MachineState.INITIALIZING
-        case StartStory() | FinishRun():
+        case StartStory() | StartReview() | FinishRun():
             return MachineState.PICKING_STORY
         case RunCommand(purpose=Probing()) | WriteHandover() | CallAgent(drain=Drain.STORY):
             return MachineState.RUNNING_AGENT
         case ScrubWorktree():  # the first one of a round is where it begins
             return MachineState.PROVING if state.going.final.owed else MachineState.PICKING_STORY
-        case RunCommand(purpose=Checking() | Demonstrating() | FinalChecking() | FinalDemonstrating()):
+        case RunCommand(purpose=Checking() | Demonstrating() | Reproving() | FinalChecking() | FinalDemonstrating()):
             return MachineState.PROVING
+        case CallAgent(drain=Drain.REVIEW):
+            return MachineState.REVIEWING
+        case CallAgent(drain=Drain.FIX):
+            return MachineState.CORRECTING
         case CallAgent():
             return MachineState.COMMITTING
         case Wait():
@@ -561,7 +596,8 @@ def doing(effect: Effect, state: RunState) -> MachineState | None:
             return MachineState.PICKING_STORY
         case CleanHandover(story=name):
             left = isinstance(state.going.work[name].stage, Leaving)
-            return MachineState.LANDING if left else MachineState.RUNNING_AGENT
+            asking = MachineState.RUNNING_AGENT if name else MachineState.REVIEWING
+            return MachineState.LANDING if left else asking
         case ParkRun():
             return None  # whatever it cannot go on with
 
@@ -595,18 +631,25 @@ def test_a_story_passes_only_by_green_commands_on_exactly_the_landed_tree(life: 
     policy, spec = life.world.policy, life.world.spec
     inherited: set[str] = set()
     shown: dict[tuple[str, int, str], dict[str, bool]] = {}  # story, iteration, tree -> what each command showed
+    fixed: dict[tuple[int, str], dict[str, bool]] = {}  # the same of fixes, by cycle and tree
     passed = {one.id for one in spec.user_stories if one.passes}
     for step in life.steps:
         passed -= broken_by(step)
         match step.event:
             case CommandMeasured(purpose=Baselining(check=check)) as event if not is_green(event):
                 inherited.add(check)
+            case CommandMeasured(purpose=Checking(story="") | Reproving() as purpose) as event:
+                cycle = step.before.going.review.cycles
+                label = purpose.check if isinstance(purpose, Checking) else f"{purpose.story} {purpose.criterion}"
+                fixed.setdefault((cycle, event.tree), {})[label] = is_green(event) or label in inherited
             case CommandMeasured(purpose=Checking() as purpose) as event:
                 tried = shown.setdefault((purpose.story, purpose.iteration, event.tree), {})
                 tried[purpose.check] = is_green(event)
             case CommandMeasured(purpose=Demonstrating() as purpose) as event:
                 tried = shown.setdefault((purpose.story, purpose.iteration, event.tree), {})
                 tried[str(purpose.criterion)] = is_green(event)
+            case StoryLanded(story="", tip_tree=tip_tree):
+                assert all(fixed.get((step.before.going.review.cycles, tip_tree), {}).values())
             case StoryLanded(story=name, commit=commit, tip_tree=tip_tree):
                 work = step.before.going.work[name]
                 tree = tip_tree if commit else work.tree
@@ -705,7 +748,8 @@ def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
         state, progress = step.after, step.after.going
         assert [record.number for record in state.iterations] == list(range(1, state.iteration + 1))
         running = {r.number: r.story_id for r in state.iterations if r.status is IterationStatus.RUNNING}
-        in_hand = {w.iteration: w.story for w in progress.work.values() if not isinstance(w.stage, Closing)}
+        stories = [w for w in progress.work.values() if w.story and not isinstance(w.stage, Closing)]
+        in_hand = {w.iteration: w.story for w in stories}
         assert running == in_hand
         assert state.current_story == (running[max(running)] if running else None)
         succeeded = {r.story_id for r in state.iterations if r.status is IterationStatus.SUCCESS}
@@ -720,10 +764,13 @@ def test_records_and_stories_in_hand_are_one_account(life: Life) -> None:
 @law(120)
 def test_calls_and_attempts_add_up(life: Life) -> None:
     """What the stories and the agents account for is what the ledger counts."""
-    for state in life.states:
-        progress = state.going
+    settled_reviews, of_reviews = 0, 0
+    for step in life.steps:
+        progress = step.after.going
         in_hand = [w for w in progress.work.values() if not isinstance(w.stage, Closing)]
-        settled = sum(standing.calls for standing in progress.stories.values())
+        of_reviews += isinstance(step.event, CallStarted) and not step.event.story
+        settled_reviews = settled_reviews if any(not w.story for w in in_hand) else of_reviews
+        settled = settled_reviews + sum(standing.calls for standing in progress.stories.values())
         assert settled + sum(work.calls for work in in_hand) == progress.ledger.calls
         under_way = sum(isinstance(_turn(work).stage, Calling) for work in in_hand)
         assert progress.ledger.total.calls + under_way == progress.ledger.calls
@@ -759,8 +806,8 @@ def test_a_counter_never_falls_while_a_story_is_in_hand(life: Life) -> None:
         for name in before.work.keys() & after.work.keys():
             then, now = before.work[name], after.work[name]
             assert now.calls >= then.calls
-            if isinstance(now.stage, Closing):
-                continue  # the story has left building: its counters are gone on purpose
+            if isinstance(now.stage, Closing) or now.errand.key != then.errand.key:
+                continue  # the story has left building, the review is over: their counters are gone on purpose
             assert now.cs.continuation_attempt >= then.cs.continuation_attempt
             assert (now.errand.calls, now.errand.rung) >= (then.errand.calls, then.errand.rung)
             assert now.errand.cycle >= then.errand.cycle
@@ -842,6 +889,10 @@ def test_the_worlds_are_worth_living_in() -> None:
                     seen.add("fell back")
                 if work.cs.is_continuation():
                     seen.add("continued")
+                if work.cs.fix_continuation_attempt:
+                    seen.add("mended once more")
+            if step.after.going.review.end is not None:
+                seen.add(step.after.going.review.end)
 
     live()
     missing = EXPECTED - seen
@@ -850,5 +901,6 @@ def test_the_worlds_are_worth_living_in() -> None:
 
 EXPECTED = {kind.__name__ for kind in [*LIFE, Calling, Waiting, Stranded, CommandMeasured, StoryLanded, StoryLeft]}
 EXPECTED |= {kind.__name__ for kind in [StorySkipped, StoryReopened, RunInterrupted, RunResumed, RunFinished]}
-EXPECTED |= {kind.__name__ for kind in [FinalProofBegun, WorktreeScrubbed]}
+EXPECTED |= {kind.__name__ for kind in [FinalProofBegun, WorktreeScrubbed, ReviewStarted]}
+EXPECTED |= {"mended once more", *ReviewEnd} - {ReviewEnd.OSCILLATION}  # three cycles in one order: told in test_review
 EXPECTED |= {"sent back", "broken for good", "fell back", "continued", *(status.value for status in RunStatus)}

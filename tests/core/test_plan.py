@@ -44,7 +44,7 @@ from storyloop.core.effects import (
     WriteHandover,
 )
 from storyloop.core.errand import Owed
-from storyloop.core.policy import Budget, Command, Drain, OnExhausted, Policy, Require, WorktreePolicy
+from storyloop.core.policy import Budget, Command, Drain, OnExhausted, Require, WorktreePolicy
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.purpose import (
     Baselining,
@@ -738,13 +738,13 @@ def test_a_new_iteration_begins_with_counters_of_its_own() -> None:
 
 def test_a_policy_without_any_command_proves_nothing_and_asks_until_it_is_over() -> None:
     """Such a run is refused before it starts; if it does start, it ends."""
-    run = run_of(policy=Policy(chain=chain("a"), require=Require.CHECKS)).to_end()
+    run = run_of(policy=replace(policy_of(checks=()), require=Require.CHECKS)).to_end()
     assert run.standing("US-001").reason == "3 attempts used up: no command could prove it"
 
 
 def test_a_policy_that_requires_nothing_passes_on_the_agents_word_and_a_changed_tree() -> None:
     """The user said so."""
-    run = run_of(policy=Policy(chain=chain("a"), require=Require.NONE)).to_end()
+    run = run_of(policy=replace(policy_of(checks=()), require=Require.NONE)).to_end()
     assert run.standing("US-001").state is StoryState.PASSED
 
 

@@ -95,6 +95,12 @@ def _play(turn: Turn, stage: Stage) -> int:
                 _print(step, text.encode(), stage)
             case {"answer": status}:
                 _answer(step, _development_result(step, status), stage)
+            case {"review": found}:
+                _answer(step, _issues(found), stage)
+            case {"fix": status}:
+                summary = _xml(step.get("summary", "As scripted."))
+                fixed = f"<fix-result><status>{status}</status><summary>{summary}</summary></fix-result>\n"
+                _answer(step, fixed.encode(), stage)
             case {"commit": subject}:
                 body = f"<body>{_xml(step['body'])}</body>" if "body" in step else ""
                 message = f"<commit-message><subject>{_xml(subject)}</subject>{body}</commit-message>\n"
@@ -152,5 +158,13 @@ def _development_result(step: Step, status: str) -> bytes:
     return "\n".join(("<development-result>", *parts, "</development-result>\n")).encode()
 
 
+def _issues(found: list[dict[str, Any]]) -> bytes:
+    """Each issue a table of `text` and what else is said of it: severity, file, line, story."""
+    said = [{"severity": "major", **issue} for issue in found]
+    attributes = [" ".join(f'{name}="{_xml(value)}"' for name, value in i.items() if name != "text") for i in said]
+    issues = [f"<issue {told}>{_xml(i['text'])}</issue>" for told, i in zip(attributes, said, strict=True)]
+    return f"<issues>{''.join(issues) or '<none/>'}</issues>\n".encode()
+
+
 def _xml(text: object) -> str:
-    return str(text).replace("&", "&amp;").replace("<", "&lt;")
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

@@ -11,7 +11,7 @@ from storyloop.core.errors import UserError
 
 Step = dict[str, Any]  # as the file has it, checked against _STEPS when it is read
 
-ASKED = ("story", "drain", "attempt", "call", "mode")
+ASKED = ("story", "drain", "iteration", "attempt", "call", "mode")
 
 _NUMBER = (int, float)
 _NAMED: dict[Any, str] = {str: "a text", int: "a whole number", _NUMBER: "a number", dict: "a table", list: "a list"}
@@ -19,6 +19,7 @@ _YES = frozenset({True})
 _SPOOL = frozenset({"stdout", "stderr"})
 _PLACE = frozenset({"file", "stdout"})
 _STATUS = frozenset({"completed", "partial", "failed"})
+_FIX = frozenset({"all_issues_addressed", "issues_remain", "no_issues_found", "failed"})
 _FAILURE = frozenset({"transient", "limit", "auth", "missing", "config", "offline"})
 
 # The first word of each step and what it takes, then the words that may stand beside it (! = must).
@@ -34,6 +35,8 @@ _STEPS: dict[str, dict[str, Any]] = {
     "sleep": {"sleep!": _NUMBER},
     "print": {"print!": str, "bytes": int, "to": _SPOOL},
     "answer": {"answer!": _STATUS, "summary": str, "next_steps": str, "files": list, "knowledge": str, "to": _PLACE},
+    "review": {"review!": list, "to": _PLACE},
+    "fix": {"fix!": _FIX, "summary": str, "to": _PLACE},
     "commit": {"commit!": str, "body": str, "to": _PLACE},
     "garbage": {"garbage!": str, "base64": str, "to": _PLACE},
     "usage": {"usage!": dict},

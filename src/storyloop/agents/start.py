@@ -31,6 +31,7 @@ def contract_of(order: CallOrder) -> dict[str, str]:
         "STORYLOOP_RUN": order.run_id,
         "STORYLOOP_STORY": order.story or "",
         "STORYLOOP_DRAIN": order.drain,
+        "STORYLOOP_ITERATION": str(order.iteration),
         "STORYLOOP_ATTEMPT": str(order.attempt),
         "STORYLOOP_CALL": str(order.call),
         "STORYLOOP_MODE": order.mode,

@@ -15,6 +15,7 @@ import msgspec
 from storyloop.config import kinds
 from storyloop.config.kinds import Kind, nearest
 from storyloop.core.policy import Drain, NewTests, OnExhausted, Policy, Require, SandboxMode, Tampering
+from storyloop.core.words import Severity
 
 # The built-in agents, which need no entry: the names of the table in `agents.profiles`, which is beside us.
 PROFILES = (
@@ -71,11 +72,11 @@ SETTINGS = (
     Setting("worktree.pattern", kinds.PATTERN, "The worktree's name, beside the repository."),
     Setting("worktree.cleanup", kinds.SWITCH, "Whether the worktree is removed when the run has completed."),
     Setting("limits.continuations", kinds.count(0), "Attempts at a story's work."),
-    Setting("limits.fix_continuations", kinds.count(0), "Attempts at mending what a review found.", True),
+    Setting("limits.fix_continuations", kinds.count(0), "Attempts at mending what a review found."),
     Setting("limits.format_retries", kinds.count(0), "How often an invalid answer goes back to its agent."),
     Setting("limits.same_agent_retries", kinds.count(0), "Failures of one agent; the last one falls back."),
     Setting("limits.chain_cycles", kinds.count(1), "How often a whole chain is gone through."),
-    Setting("limits.review_cycles", kinds.count(0), "How often the finished stories are reviewed.", True),
+    Setting("limits.review_cycles", kinds.count(0), "How often the finished stories are reviewed and mended, at most."),
     Setting("limits.loop_threshold", kinds.count(2), "Equal steps in a row that count as a loop."),
     Setting("limits.calls_per_errand", kinds.count(1), "The most starts of an agent in one errand."),
     Setting("limits.call_timeout", kinds.DURATION, "The longest that one call may take."),
@@ -97,7 +98,8 @@ SETTINGS = (
     Setting("budget.story.tokens", kinds.count(1), "The most tokens of it."),
     Setting("budget.story.usd", kinds.AMOUNT, "The most money of it, in US dollars."),
     Setting("budget.story.time", kinds.DURATION, "The most time of its agents."),
-    Setting("review.enabled", kinds.SWITCH, "Whether the finished stories are reviewed.", True),
+    Setting("review.enabled", kinds.SWITCH, "Whether the finished stories are reviewed."),
+    Setting("review.severity", kinds.one_of(Severity), "The least severity of issues that are mended."),
     Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened.", True),
     Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft.", True),
     Setting("sandbox.mode", kinds.one_of(SandboxMode), "How far agents and checks are fenced in."),

@@ -253,4 +253,5 @@ def _samples() -> Iterator[PromptValues]:
             evidence=("text",),
             suspicions=("text",),
             issues=(Issue(severity=Severity.MAJOR, text="text", file="a", line=1, story=_STORY.id),),
+            account="text",
         )

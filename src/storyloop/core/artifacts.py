@@ -11,7 +11,7 @@ import msgspec
 from storyloop.core.knowledge import NotedKnowledge
 from storyloop.core.policy import Drain
 from storyloop.core.spec import Spec
-from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus
+from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus, Severity
 
 # A plan has no more: what a run can cost is bounded before its stories are known.
 MOST_PLANNED_STORIES = 100
@@ -64,14 +64,6 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, tag="analysis"):
     """What an analysis errand owes: no criterion is judged twice, but one may be left out."""
 
     judgements: tuple[Judgement, ...]
-
-
-class Severity(StrEnum):
-    """How much an issue matters; the worst first."""
-
-    BLOCKER = "blocker"
-    MAJOR = "major"
-    MINOR = "minor"
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 It is built on one cap alone: `calls_per_errand`, which counts every start of an agent process and never starts
 anew. Each story is one errand, and one more for its commit message where that drain is bound; and the same once more
-if the final proof sends it back. What a human asks for later (`retry`) adds one errand and one round of the final
+if the final proof sends it back. Each cycle of the review is two: the review itself and the fix behind it, with its
+message. What a human asks for later (`retry`) adds one errand and one round of the final
 proof each time, and says so. The plan of a free-form spec is one more errand; as long as it is not there, the most that
 a plan may hold stands for it.
 """
@@ -58,7 +59,9 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
     if budget.story.calls is not None:
         per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
-    calls = (iterations + returns) * per_story + plans * limits.calls_per_errand
+    cycles = limits.review_cycles if policy.review.enabled and iterations + returns else 0
+    per_cycle = limits.calls_per_errand + per_story
+    calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_per_errand
     if budget.calls is not None:
         calls = min(calls, budget.calls)
     agent_seconds = calls * limits.call_timeout
@@ -75,7 +78,8 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
         story += checks + most_proofs
     final = set_up + 2 * (checks + sum(proofs) * limits.check_timeout)
     rounds = 1 + min(limits.continuations, returns)
-    check_seconds = set_up + 2 * checks + (iterations + returns) * story + rounds * final
+    fixes = cycles * max(1, limits.fix_continuations) * 2 * (checks + sum(proofs) * limits.check_timeout)
+    check_seconds = set_up + 2 * checks + (iterations + returns) * story + fixes + rounds * final
     return Bounds(
         stories=iterations,
         calls=calls,

@@ -16,7 +16,8 @@ import msgspec
 
 from storyloop.core.errand import Calling
 from storyloop.core.policy import AgentRef, Budget, StoryBudget
-from storyloop.core.progress import RUN, Ledger, Progress, Work
+from storyloop.core.progress import Ledger, Progress, Work
+from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.core.usage import Amounts

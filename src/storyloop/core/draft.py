@@ -16,7 +16,7 @@ from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Finding
 from storyloop.core.knowledge import Learning, ProjectKnowledge
 from storyloop.core.policy import AgentRef, Policy
-from storyloop.core.progress import FinalProof, Ledger, Opening, Parked, Progress, StoryProgress, Work
+from storyloop.core.progress import FinalProof, Ledger, Opening, Parked, Progress, Review, StoryProgress, Work
 from storyloop.core.run_state import IterationRecord, Learnt, RunState, RunSteps
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending, Usage
@@ -38,6 +38,7 @@ class Draft(RunSteps):
     branch: str
     current_story: str | None
     iteration: int
+    review_iteration: int
     finished_at: datetime | None
     iterations: list[IterationRecord]
     config: Policy | None
@@ -58,6 +59,7 @@ class Draft(RunSteps):
     ledger: Ledger
     findings: tuple[Finding, ...]
     hints: dict[str, str]
+    review: Review
     final: FinalProof
     plans: int
     parked: Parked | None

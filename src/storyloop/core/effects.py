@@ -89,6 +89,12 @@ class LeaveStory(_Effect, frozen=True, kw_only=True, tag="leave_story"):
     story: str
 
 
+class StartReview(_Effect, frozen=True, kw_only=True, tag="start_review"):
+    """Begin a cycle of the review at the branch's tip."""
+
+    cycle: int
+
+
 class ScrubWorktree(_Effect, frozen=True, kw_only=True, tag="scrub_worktree"):
     """Begin a round of the final proof, or begin it again: put the worktree to the tip, without ignored files."""
 
@@ -119,6 +125,7 @@ Effect = (
     | Wait
     | LandStory
     | LeaveStory
+    | StartReview
     | ScrubWorktree
     | ParkRun
     | FinishRun

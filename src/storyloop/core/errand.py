@@ -38,7 +38,7 @@ from storyloop.core.chain import (
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Answered, Failed, Failure, Interrupted, Malformed, Outcome
 from storyloop.core.policy import AgentRef, Drain, Limits
-from storyloop.core.words import ArtifactType, DevelopmentStatus, SameAgentRetryReason
+from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus, SameAgentRetryReason
 
 
 class Mode(StrEnum):
@@ -219,13 +219,17 @@ def work_failed(
 
     With a chain, the next attempt begins at its head; without one, it stays with the agent that it is at.
     """
-    cs = cs.trigger_continuation(
-        shortfall.status, shortfall.summary, shortfall.files, shortfall.steps()
-    ).update_loop_detection_counters(shortfall.fingerprint)
     failed = errand.ref
+    is_fix = errand.drain is Drain.FIX
+    if is_fix:
+        status = FixStatus.ISSUES_REMAIN if shortfall.status is DevelopmentStatus.PARTIAL else FixStatus.FAILED
+        cs = cs.trigger_fix_continuation(status, shortfall.summary)
+    else:
+        cs = cs.trigger_continuation(shortfall.status, shortfall.summary, shortfall.files, shortfall.steps())
+    cs = cs.update_loop_detection_counters(shortfall.fingerprint)
     errand = msgspec.structs.replace(errand, session=None, last_failure=shortfall.reason)
-    if cs.continuations_exhausted():
-        tries = f"{cs.continuation_attempt} attempt{'s' * (cs.continuation_attempt != 1)}"
+    if cs.fix_continuations_exhausted() if is_fix else cs.continuations_exhausted():
+        tries = f"{attempt_of(cs)} attempt{'s' * (attempt_of(cs) != 1)}"
         return msgspec.structs.replace(errand, stage=GivenUp(f"{tries} used up: {shortfall.reason}")), cs
     if chain is not None:
         errand = msgspec.structs.replace(errand, chain=chain, position=0)

@@ -131,7 +131,7 @@ class WaitEnded(_Event, frozen=True, kw_only=True, tag="wait_ended"):
 
 
 class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
-    """A story passed: its proven tree is the branch's tip. No commit: the tree was already right."""
+    """A story passed, or a fix: its proven tree is the branch's tip. No commit: the tree was already right."""
 
     story: str
     commit: str | None
@@ -142,13 +142,20 @@ class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
 
 
 class StoryLeft(_Event, frozen=True, kw_only=True, tag="story_left"):
-    """A story was given up or skipped: its work is kept by refs."""
+    """A story was given up or skipped, or a fix given up: its work is kept by refs."""
 
     story: str
     pins: tuple[str, ...]
     commit: str | None
     tip: str
     tip_tree: str
+
+
+class ReviewStarted(_Event, frozen=True, kw_only=True, tag="review_started"):
+    """A cycle of the review began at the branch's tip."""
+
+    cycle: int
+    findings: tuple[Finding, ...] = ()
 
 
 class FinalProofBegun(_Event, frozen=True, kw_only=True, tag="final_proof_begun"):
@@ -226,6 +233,7 @@ Event = (
     | WaitEnded
     | StoryLanded
     | StoryLeft
+    | ReviewStarted
     | FinalProofBegun
     | WorktreeScrubbed
     | StorySkipped

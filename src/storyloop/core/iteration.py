@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issues
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.draft import Draft
@@ -26,7 +26,7 @@ from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
 from storyloop.core.passing import afforded, passing, tried_anew
 from storyloop.core.planning import heard, plan_moved
-from storyloop.core.policy import WRITING_DRAINS, AgentRef, Drain, OnExhausted, Tampering, Way
+from storyloop.core.policy import WRITING_DRAINS, AgentRef, Drain, OnExhausted, Require, Tampering, Way
 from storyloop.core.progress import (
     Building,
     Closing,
@@ -41,10 +41,21 @@ from storyloop.core.progress import (
     StoryState,
     Work,
 )
-from storyloop.core.purpose import Checking, Demonstrating, Probing
+from storyloop.core.purpose import RUN, Checking, Demonstrating, Probing, Reproving
+from storyloop.core.review import (
+    as_development,
+    disputed,
+    fix_landed,
+    fix_left,
+    is_disputed,
+    owed_after_fix,
+    review_failed,
+    reviewed,
+)
 from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
 from storyloop.core.steps import (
     block_dependents,
+    chain_of,
     errand_of,
     expect,
     fresh_continuation,
@@ -68,7 +79,7 @@ def story_started(run: Draft, event: StoryStarted) -> None:
     needed = run.spec.story(event.story).depends_on
     expect(all(run.stories[name].state is StoryState.PASSED for name in needed), run, event)
     expect(event.iteration == run.iteration + 1, run, event)
-    expect(not run.final.owed, run, event)
+    expect(not run.final.owed and RUN not in run.work, run, event)
     expect(run.ledger.iterations_allowed > 0, run, event)
     run.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
     cs = fresh_continuation(policy).begin_cleanup()
@@ -137,7 +148,7 @@ def measured_anew(run: Draft, work: Work) -> Work:
         case Preparing():
             return replace(work, stage=Preparing(), green_before=())
         case Proving() as proving:
-            owed = owed_measurements(work, proving.tree, run.spec.story(work.story), run.effective_config())
+            owed = _owed(run, work, proving.tree)
             return replace(work, stage=replace(proving, owed=owed, measured=(), red=()))
         case Doubting() as doubting:
             return tried_anew(run, work, doubting)
@@ -194,7 +205,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     )
     run.cooling = table
     # Another one, if the run was resumed with it during the call.
-    chain = policy.chain_of(errand.drain, attempt=errands.attempt_of(cs))
+    chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
     errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
     snippet = report.snippet[-SNIPPET_CHARACTERS:] or work.snippet
     work = replace(work, snippet=snippet, spending=work.spending + spending)
@@ -244,26 +255,16 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             run.put(replace(work, stage=replace(landing, message=message)))
         case GivenUp(), Describing(landing=landing):
             run.put(replace(work, stage=landing))  # the message is then ours
-        case Delivered(artifact=DevelopmentResult() as result), Building() if refusal := _refusal(run, work):
-            asked, reason = refusal
-            shortfall = Shortfall(
-                status=DevelopmentStatus.FAILED,
-                summary=result.summary,
-                files=work.changed,
-                next_steps=None,
-                asked=asked,
-                reason=reason,
-                fingerprint=f"call_agent/{errand.drain}/{work.story}/{errand.ref}/{reason}",
-            )
-            _fell_short(run, work, shortfall, event)
-        case Delivered(artifact=DevelopmentResult() as result), Building() if work.pin is not None:
-            tree = work.pin.tree
-            owed = owed_measurements(work, tree, run.spec.story(work.story), run.effective_config())
-            proving = Proving(result=result, tree=tree, owed=owed)
-            work = replace(work, stage=proving)
-            run.put(work)
-            if not owed:
-                _judged(run, work, proving, event)
+        case Delivered(artifact=Issues() as issues), Building():
+            reviewed(run, work, issues, event.at)
+        case GivenUp(reason=reason), Building() if errand.drain is Drain.REVIEW:
+            review_failed(run, work, reason)
+        case Delivered(artifact=FixResult() as fix), Building() if is_disputed(work, fix):
+            disputed(run, work, fix)
+        case Delivered(artifact=FixResult() as fix), Building():
+            _worked(run, work, as_development(fix), event)
+        case Delivered(artifact=DevelopmentResult() as result), Building():
+            _worked(run, work, result, event)
         case GivenUp(reason=reason), Building():
             _given_up(run, work, reason, event)
         case Delivered(), _:
@@ -286,9 +287,42 @@ def _refusal(run: Draft, work: Work) -> tuple[str, str] | None:
     return None
 
 
-def proof_measured(run: Draft, event: CommandMeasured, purpose: Checking | Demonstrating, evidence: Evidence) -> None:
+def _worked(run: Draft, work: Work, result: DevelopmentResult, event: Event) -> None:
+    """An attempt is there to be proven, unless it must not be."""
+    if refusal := _refusal(run, work):
+        asked, reason = refusal
+        shortfall = Shortfall(
+            status=DevelopmentStatus.FAILED,
+            summary=result.summary,
+            files=work.changed,
+            next_steps=None,
+            asked=asked,
+            reason=reason,
+            fingerprint=f"call_agent/{work.errand.drain}/{work.label}/{work.errand.ref}/{reason}",
+        )
+        _fell_short(run, work, shortfall, event)
+        return
+    assert work.pin is not None
+    tree = work.pin.tree
+    proving = Proving(result=result, tree=tree, owed=_owed(run, work, tree))
+    work = replace(work, stage=proving)
+    run.put(work)
+    if not proving.owed:
+        _judged(run, work, proving, event)
+
+
+def _owed(run: Draft, work: Work, tree: str) -> tuple[Checking | Demonstrating | Reproving, ...]:
+    """What is to be run on the tree that an attempt left."""
+    if work.story == RUN:
+        return owed_after_fix(run, work, tree)
+    return owed_measurements(work, tree, run.spec.story(work.story), run.effective_config())
+
+
+def proof_measured(
+    run: Draft, event: CommandMeasured, purpose: Checking | Demonstrating | Reproving, evidence: Evidence
+) -> None:
     """One more command was run on the attempt's tree."""
-    work = work_of(run, purpose.story, event)
+    work = work_of(run, RUN if isinstance(purpose, Reproving) else purpose.story, event)
     proving = work.stage
     if not isinstance(proving, Proving) or evidence.tree != proving.tree:
         raise IllegalTransition(run.machine_state, event)
@@ -309,8 +343,8 @@ def proof_measured(run: Draft, event: CommandMeasured, purpose: Checking | Demon
 
 def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     """What the attempt came to; nothing is left to be measured."""
-    policy = run.effective_config()
-    judgement = judge(work, proving, inherited=run.inherited, require=policy.require)
+    require = run.effective_config().require if work.story != RUN else Require.NONE
+    judgement = judge(work, proving, inherited=run.inherited, require=require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):
         passing(run, work, proving, note=judgement.note, event=event)
@@ -324,7 +358,7 @@ def _fell_short(
 ) -> None:
     """The next attempt, or the end of the story's attempts."""
     policy, attempt = run.effective_config(), work.cs.continuation_attempt + 1
-    rung = policy.rung(attempt)
+    rung = policy.rung(attempt) if work.story != RUN else Way.CONTINUE
     if rung is Way.FRESH:
         shortfall = replace(shortfall, summary="", next_steps=None)
     errand, cs = errands.work_failed(
@@ -352,7 +386,8 @@ def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tu
         note = "passed when its attempts ended: all is green, but the agent still said partial"
         passing(run, work, work.green, note=note, event=event)
         return
-    commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT and _refusal(run, work) is None
+    commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT
+    commit = commit and work.story != RUN and _refusal(run, work) is None
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
     run.put(replace(work, stage=leaving))
 
@@ -363,6 +398,9 @@ def landed(run: Draft, event: StoryLanded) -> None:
     landing = work.stage
     if not isinstance(landing, Landing):
         raise IllegalTransition(run.machine_state, event)
+    if work.story == RUN:
+        fix_landed(run, work, landing, event)
+        return
     changed = landing.tree != work.tree
     expect(changed == (event.commit is not None), run, event)
     expect(event.tip_tree == (landing.tree if changed else run.tip_tree), run, event)
@@ -382,6 +420,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         attempts=standing.attempts + _attempts_made(work),
         calls=standing.calls + work.calls,
         unproven_commit=False,
+        author=work.errand.ref.agent,
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
     run.inherited = tuple(check for check in run.inherited if check not in green)
@@ -396,6 +435,9 @@ def left(run: Draft, event: StoryLeft) -> None:
     leaving = work.stage
     if not isinstance(leaving, Leaving):
         raise IllegalTransition(run.machine_state, event)
+    if work.story == RUN:
+        fix_left(run, work, leaving, event)
+        return
     expect(leaving.commit_unproven or event.commit is None, run, event)
     expect(event.commit is not None or event.tip == run.tip, run, event)
     _closed(run, work, IterationStatus.FAILED, event)

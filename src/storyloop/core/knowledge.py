@@ -101,7 +101,7 @@ class Learning:
         self._files = dict(known.files)
         self._decisions = list(known.decisions)
         self._patterns = list(known.patterns)
-        self._story_changes = list(known.story_changes)
+        self.story_changes = list(known.story_changes)
         # Where the decision that stands on each topic is, and the patterns, in the form in which they are compared.
         standing = enumerate(known.decisions)
         self._standing = {_same(decision.topic): at for at, decision in standing if decision.superseded_by is None}
@@ -113,7 +113,7 @@ class Learning:
             files=dict(self._files),
             decisions=tuple(self._decisions),
             patterns=tuple(self._patterns),
-            story_changes=tuple(self._story_changes),
+            story_changes=tuple(self.story_changes),
             baseline_commit=self.baseline_commit,
         )
 
@@ -129,7 +129,7 @@ class Learning:
         """Add what one landed story changed and noted: see `merge_story`."""
         record = changes or StoryChanges(story_id=story_id)
         record = msgspec.structs.replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
-        self._story_changes.append(record)
+        self.story_changes.append(record)
         counts = line_counts or {}
         for path in record.files_deleted:
             self._files.pop(path, None)

@@ -13,7 +13,7 @@ from storyloop.core.facts import Suspicion, SuspicionKind
 from storyloop.core.judge import owed_tries
 from storyloop.core.policy import Drain
 from storyloop.core.progress import Describing, Doubting, Landing, Proving, Work
-from storyloop.core.purpose import Trying
+from storyloop.core.purpose import RUN, Trying
 from storyloop.core.steps import expect, work_of
 
 _TELLS = {
@@ -25,6 +25,9 @@ _TELLS = {
 def passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
     """All that gates is green."""
     landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
+    if work.story == RUN:
+        _worded(run, work, landing, event)
+        return
     tries = _tries(run, work, landing)
     if tries:
         run.put(replace(work, stage=Doubting(landing=landing, owed=tries)))
@@ -86,7 +89,7 @@ def _worded(run: Draft, work: Work, landing: Landing, event: Event) -> None:
         run.put(replace(work, stage=landing))
         return
     errand, run.continuation = errands.begin(
-        f"{work.story}/{work.iteration}/{Drain.COMMIT}",
+        f"{work.label}/{work.iteration}/{Drain.COMMIT}",
         Drain.COMMIT,
         chain=chain,
         cs=run.continuation.reset(),

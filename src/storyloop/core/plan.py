@@ -20,6 +20,7 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    StartReview,
     StartStory,
     Wait,
     WriteHandover,
@@ -59,6 +60,7 @@ from storyloop.core.progress import (
     Work,
 )
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
@@ -66,9 +68,11 @@ from storyloop.core.purpose import (
     FinalPurpose,
     Probing,
     Purpose,
+    Reproving,
     SettingUp,
     key_of,
 )
+from storyloop.core.review import is_review_due, is_shipped
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import ready
 from storyloop.core.words import RunStatus
@@ -93,7 +97,8 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     if parks:  # what is under way is seen to its end first
         begun = tuple(e for e in owed if isinstance(e, CallAgent) and e.begun)
         return begun or (parks[0],)
-    return owed + _next_story(state) if len(progress.work) < width else owed
+    has_room = len(progress.work) < width and RUN not in progress.work  # a review is of what stands still
+    return owed + _next_story(state) if has_room else owed
 
 
 def _opening(state: RunState) -> Effect | None:
@@ -125,10 +130,13 @@ def _next_story(state: RunState) -> tuple[Effect, ...]:
         return (StartStory(key=f"{story.id}/{iteration}/start", story=story.id, iteration=iteration),)
     if progress.work:
         return ()
-    if is_final_proof_due(progress, state.effective_config()):
+    policy = state.effective_config()
+    if is_review_due(progress, policy, state.review_iteration):
+        cycle = progress.review.cycles + 1
+        return (StartReview(key=f"@run/{cycle}/start", cycle=cycle),)
+    if is_final_proof_due(progress, policy):
         return (_scrub(progress, progress.final.rounds + 1),)
-    shipped = all(story.state is StoryState.PASSED for story in progress.stories.values())
-    return (FinishRun(key=f"finish/{progress.resumes}", shipped=shipped),)
+    return (FinishRun(key=f"finish/{progress.resumes}", shipped=is_shipped(progress)),)
 
 
 def _scrub(progress: Progress, proof: int) -> Effect:
@@ -221,7 +229,7 @@ def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: Mode, be
 
 
 def _command_of(
-    progress: Progress, policy: Policy, purpose: Probing | Checking | Demonstrating | FinalPurpose
+    progress: Progress, policy: Policy, purpose: Probing | Checking | Demonstrating | Reproving | FinalPurpose
 ) -> Command:
     if isinstance(purpose, Checking | FinalChecking):
         return policy.checks[purpose.check]

@@ -17,7 +17,8 @@ from storyloop.core.events import Event, SpecPlanned
 from storyloop.core.facts import Answered, Malformed, Outcome
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain, Policy, Require
-from storyloop.core.progress import RUN, Planned, Planning, StoryProgress, Work, waiting_of
+from storyloop.core.progress import Planned, Planning, StoryProgress, Work, waiting_of
+from storyloop.core.purpose import RUN, label_of
 from storyloop.core.spec_file import dump_spec
 from storyloop.core.steps import expect, fresh_continuation
 from storyloop.core.words import MachineState
@@ -43,7 +44,7 @@ def planning_begun(run: Draft, event: Event) -> None:
     run.plans += 1
     policy = run.effective_config()
     errand, cs = errands.begin(
-        f"@run/{run.plans}/{Drain.PLAN}",
+        f"{label_of(RUN)}/{run.plans}/{Drain.PLAN}",
         Drain.PLAN,
         chain=policy.chain_of(Drain.PLAN),
         cs=fresh_continuation(policy),

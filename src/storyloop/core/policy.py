@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from storyloop.core.words import Severity
+
 
 class Drain(StrEnum):
     """A role with a contract to which a chain of agents is bound."""
@@ -172,9 +174,15 @@ class WorktreePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ReviewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whether the finished stories are reviewed before they are handed over."""
+    """Whether the finished stories are reviewed before they are handed over, and from what on an issue is mended."""
 
     enabled: bool = True
+    severity: Severity = Severity.MAJOR
+
+    def gates(self, severity: Severity) -> bool:
+        """Whether an issue of this severity stands in the way of handing over."""
+        worst_first = list(Severity)
+        return worst_first.index(severity) <= worst_first.index(self.severity)
 
 
 class PullRequestPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,13 +10,13 @@ from enum import StrEnum
 
 import msgspec
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Issue
 from storyloop.core.chain import CoolingTable
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence
 from storyloop.core.facts import Finding, Pin, Suspicion
-from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Trying
+from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Reproving, Trying, label_of
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending
 
@@ -47,6 +47,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     suspicions: tuple[Suspicion, ...] = ()  # what a reviewer should look at in what was committed
     blocked_by: str | None = None  # the story whose failure blocks this one
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
+    author: str = ""  # the agent whose work landed
 
 
 class Red(msgspec.Struct, frozen=True):
@@ -84,7 +85,7 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
 
     result: DevelopmentResult
     tree: str
-    owed: tuple[Checking | Demonstrating, ...]  # what is still to be run on this tree, in order
+    owed: tuple[Checking | Demonstrating | Reproving, ...]  # what is still to be run on this tree, in order
     measured: tuple[Evidence, ...] = ()
     red: tuple["Red", ...] = ()
 
@@ -131,9 +132,6 @@ class Closing(msgspec.Struct, frozen=True, tag="closing"):
 Stage = Planning | Planned | Preparing | Building | Proving | Doubting | Describing | Landing | Leaving | Closing
 
 
-RUN = ""  # the `story` of work that belongs to no story but to the run itself: its plan, its review
-
-
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One iteration over one story, in hand; or, where the story is `RUN`, one pass over work of the run's own."""
 
@@ -160,8 +158,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """What keys and files name it by; no story is called `@run`."""
-        return self.story or "@run"
+        """What keys and files name it by."""
+        return label_of(self.story)
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +188,40 @@ class FinalProof(msgspec.Struct, frozen=True, kw_only=True):
     measured: tuple[Measurement, ...] = ()
     returns: int = 0  # rounds that sent stories back to their authors
     returned: tuple[str, ...] = ()  # these stories
+
+
+class OpenIssue(msgspec.Struct, frozen=True, kw_only=True):
+    """An issue that a review found, as it was last seen, under the fingerprint of its first sighting."""
+
+    fingerprint: str
+    issue: Issue
+
+
+class ReviewEnd(StrEnum):
+    """How a review ended; all but the first leave something for a human to look at."""
+
+    CONVERGED = "converged"
+    NO_PROGRESS = "no progress"
+    OSCILLATION = "oscillation"
+    CYCLES = "review cycles used up"
+    FIXES = "fix attempts used up"
+    UNAVAILABLE = "no review could be had"
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What reviewers found, and what became of it."""
+
+    cycles: int = 0  # begun so far
+    tip: str = ""  # the commit that was or is being reviewed, or the fix behind it; empty before the first cycle
+    seen: str = ""  # the commit that the last valid review had read
+    open: tuple[OpenIssue, ...] = ()
+    mended: tuple[OpenIssue, ...] = ()  # were open and were not found again
+    account: str = ""  # what was last said to have been done about the open ones
+    suspicions: tuple[Suspicion, ...] = ()  # what the next reviewer should look at in the last fix
+    commits: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()  # refs that keep fixes which were not green
+    end: ReviewEnd | None = None
+    reason: str = ""
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,6 +276,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger = Ledger()
     findings: tuple[Finding, ...] = ()
     hints: dict[str, str] = {}
+    review: Review = Review()
     final: FinalProof = FinalProof()
     plans: int = 0  # plans that were begun: none for a spec that had its stories, one more each time one has failed
     parked: Parked | None = None

@@ -2,6 +2,13 @@
 
 import msgspec
 
+RUN = ""  # in the place of a story: what belongs to none, but to the run itself
+
+
+def label_of(story: str) -> str:
+    """What keys and files name its work by; no story is called `@run`."""
+    return story or "@run"
+
 
 class SettingUp(msgspec.Struct, frozen=True, tag="setup"):
     """Preparing the new worktree, or the clean one of the final proof; `number` counts the commands from 0."""
@@ -48,6 +55,15 @@ class Trying(msgspec.Struct, frozen=True, tag="try"):
     of: Checking | Demonstrating
 
 
+class Reproving(msgspec.Struct, frozen=True, tag="reprove"):
+    """A criterion's command on the tree that a fix left, in a cycle of the review."""
+
+    cycle: int
+    attempt: int
+    story: str
+    criterion: int
+
+
 class FinalChecking(msgspec.Struct, frozen=True, tag="final_check"):
     """A check in a round of the final proof."""
 
@@ -64,7 +80,7 @@ class FinalDemonstrating(msgspec.Struct, frozen=True, tag="final_prove"):
 
 
 FinalPurpose = FinalChecking | FinalDemonstrating
-Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating | Trying | FinalPurpose
+Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating | Reproving | Trying | FinalPurpose
 
 
 def key_of(purpose: Purpose) -> str:
@@ -79,11 +95,13 @@ def key_of(purpose: Purpose) -> str:
         case Probing(story=story, iteration=iteration, criterion=criterion):
             return f"{story}/{iteration}/probe/{criterion}"
         case Checking(story=story, iteration=iteration, attempt=attempt, check=check):
-            return f"{story}/{iteration}/prove/{attempt}/check/{check}"
+            return f"{label_of(story)}/{iteration}/prove/{attempt}/check/{check}"
         case Demonstrating(story=story, iteration=iteration, attempt=attempt, criterion=criterion):
             return f"{story}/{iteration}/prove/{attempt}/criterion/{criterion}"
         case Trying(of=of):
             return f"{key_of(of)}/without-the-work"
+        case Reproving(cycle=cycle, attempt=attempt, story=story, criterion=criterion):
+            return f"{label_of(RUN)}/{cycle}/prove/{attempt}/criterion/{story}/{criterion}"
         case FinalChecking(round=proof, check=check):
             return f"final/{proof}/check/{check}"
         case FinalDemonstrating(round=proof, story=story, criterion=criterion):

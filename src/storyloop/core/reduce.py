@@ -22,6 +22,7 @@ from storyloop.core.events import (
     HandoverWritten,
     LimitLearned,
     RequestRefused,
+    ReviewStarted,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -62,10 +63,9 @@ from storyloop.core.iteration import (
 )
 from storyloop.core.passing import tried
 from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
+from storyloop.core.policy import Drain
 from storyloop.core.progress import (
-    Building,
     Closing,
-    Describing,
     Doubting,
     Landing,
     Leaving,
@@ -76,6 +76,7 @@ from storyloop.core.progress import (
     Proving,
     StoryProgress,
     StoryState,
+    Work,
     waiting_of,
 )
 from storyloop.core.purpose import (
@@ -85,14 +86,17 @@ from storyloop.core.purpose import (
     FinalChecking,
     FinalDemonstrating,
     Probing,
+    Reproving,
     SettingUp,
     Trying,
 )
+from storyloop.core.review import is_shipped, review_started
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
     block_all_dependents,
     block_dependents,
     can_be_left,
+    chain_of,
     errand_of,
     expect,
     fresh_continuation,
@@ -200,6 +204,9 @@ def _fold(run: Draft, event: Event) -> None:
             landed(run, event)
         case StoryLeft():
             left(run, event)
+        case ReviewStarted():
+            expect(not _is_opening(run), run, event)
+            review_started(run, event)
         case FinalProofBegun():
             expect(not _is_opening(run), run, event)
             final_proof_begun(run, event)
@@ -234,9 +241,9 @@ def _fold(run: Draft, event: Event) -> None:
         case RunResumed():
             _resumed(run, event)
         case RunFinished(shipped=shipped):
-            standings = {standing.state for standing in run.stories.values()}
-            expect(not (run.work or run.final.owed) and StoryState.OPEN not in standings, run, event)
-            expect(shipped == (standings <= {StoryState.PASSED}), run, event)
+            is_open = any(standing.state is StoryState.OPEN for standing in run.stories.values())
+            expect(not (run.work or run.final.owed or is_open), run, event)
+            expect(shipped == is_shipped(run), run, event)
             run.transition_to(MachineState.COMPLETED if shipped else MachineState.FAILED, event.at)
         case RunOpened():
             raise IllegalTransition(run.machine_state, event)
@@ -254,7 +261,7 @@ def _measured(run: Draft, event: CommandMeasured) -> None:
     match event.purpose:
         case Checking(check=check) as checking:
             proof_measured(run, event, checking, _evidence(event, check=check))
-        case Demonstrating(criterion=criterion) as demonstrating:
+        case Demonstrating(criterion=criterion) | Reproving(criterion=criterion) as demonstrating:
             proof_measured(run, event, demonstrating, _evidence(event, criterion=criterion))
         case Probing() as probing:
             probed(run, event, probing)
@@ -333,6 +340,7 @@ def _reopened(run: Draft, event: StoryReopened) -> None:
         run.stand(name, replace(run.stories[name], state=StoryState.OPEN, reason="", blocked_by=None))
     run.hints = run.hints | {event.story: event.hint}
     run.allow(len(reopened))
+    run.review_iteration = 0  # what comes of it is reviewed with cycles of its own
     block_all_dependents(run)  # others may still be in the way
 
 
@@ -359,7 +367,7 @@ def _resumed(run: Draft, event: RunResumed) -> None:
     for standing in run.work.values():
         work = measured_anew(run, standing)
         errand, cs = errand_of(work, run.continuation)
-        chain = policy.chain_of(errand.drain, attempt=errands.attempt_of(cs))
+        chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
         if chain and chain != errand.chain:
             errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):
@@ -389,7 +397,7 @@ def _machine_state(run: Draft) -> MachineState:
     if not run.set_up and _is_opening(run):
         return MachineState.INITIALIZING
     for work in run.work.values():
-        return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _ASKING[type(work.stage)])
+        return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _asking(work))
     return MachineState.PICKING_STORY
 
 
@@ -416,9 +424,15 @@ _DOING: dict[type, MachineState] = {
 }
 
 
-_ASKING: dict[type, MachineState] = {
-    Building: MachineState.RUNNING_AGENT,
-    Describing: MachineState.COMMITTING,
+def _asking(work: Work) -> MachineState:
+    return _ASKING[errand_of(work, work.cs)[0].drain]
+
+
+_ASKING: dict[Drain, MachineState] = {
+    Drain.STORY: MachineState.RUNNING_AGENT,
+    Drain.REVIEW: MachineState.REVIEWING,
+    Drain.FIX: MachineState.CORRECTING,
+    Drain.COMMIT: MachineState.COMMITTING,
 }
 
 

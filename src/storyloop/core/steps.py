@@ -7,7 +7,7 @@ from storyloop.core.draft import Draft
 from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event
-from storyloop.core.policy import Policy
+from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import (
     Building,
     Describing,
@@ -31,6 +31,16 @@ def fresh_continuation(policy: Policy) -> ContinuationState:
         max_fix_continue_count=limits.fix_continuations,
         max_consecutive_same_effect=limits.loop_threshold,
     )
+
+
+def chain_of(run: Draft, drain: Drain, *, attempt: int = 0) -> tuple[AgentRef, ...]:
+    """The agents to ask for this attempt, in order; a reviewer is by preference none of the authors."""
+    policy = run.effective_config()
+    chain = policy.chain_of(drain, attempt=attempt)
+    if drain is not Drain.REVIEW or drain in policy.drains:
+        return chain
+    authors = {standing.author for standing in run.stories.values()}
+    return tuple(sorted(chain, key=lambda ref: ref.agent in authors))
 
 
 def errand_of(work: Work, shared: ContinuationState) -> tuple[Errand, ContinuationState]:

@@ -59,6 +59,14 @@ class FixStatus(StrEnum):
     FAILED = "failed"
 
 
+class Severity(StrEnum):
+    """How much an issue matters; the worst first."""
+
+    BLOCKER = "blocker"
+    MAJOR = "major"
+    MINOR = "minor"
+
+
 class ArtifactType(StrEnum):
     """The kinds of artifact, one per drain."""
 

@@ -4,12 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from storyloop.core.effects import CallAgent
 from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned
 from storyloop.core.facts import Answered, CallReport, Failed, Failure, Finding, Pin
-from storyloop.core.policy import WRITING_DRAINS
+from storyloop.core.policy import WRITING_DRAINS, Drain
 from storyloop.core.progress import Describing, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
@@ -17,10 +19,11 @@ from storyloop.engine.hands import Hands
 from storyloop.engine.noticing import noticed
 from storyloop.engine.prompting import values_of
 from storyloop.engine.secrecy import secrets_in
-from storyloop.ports import Author, CallOrder, Limited, Watch
+from storyloop.ports import Author, CallOrder, Limited, PromptValues, Watch
 
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names
+_MOST_DIFF = 200_000  # characters of a change that are handed to the prompt, which cuts them again
 
 
 def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
@@ -41,7 +44,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         seat = _seat(effect, state, hands, stop)
         if seat is None:
             return
-        prompt = hands.secrets.text(hands.prompts.render(values_of(state, work)))
+        prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, hands)))
         order = _order(effect, state, work, hands, prompt=prompt)
         hands.repository.guard(hands.place)
         started = hands.clock.now()
@@ -86,6 +89,14 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         suspicions=seen.suspicions,
         new_tests=seen.new_tests,
     )
+
+
+def _with_diff(values: PromptValues, state: RunState, hands: Hands) -> PromptValues:
+    """With the change that is to be read, where one is."""
+    if not values.base or values.drain is Drain.FIX:
+        return values
+    diff = hands.repository.diff(hands.repository.tree_of(values.base), state.going.tip_tree, most=_MOST_DIFF)
+    return replace(values, diff=diff)
 
 
 def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands) -> tuple[Finding, ...]:
@@ -187,6 +198,7 @@ def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prom
         agent=policy.agents[effect.ref.agent],
         drain=effect.drain,
         story=effect.story or None,
+        iteration=work.iteration,
         attempt=effect.attempt,
         call=effect.call,
         mode=effect.mode,

@@ -19,6 +19,7 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    StartReview,
     StartStory,
     Wait,
     WriteHandover,
@@ -41,7 +42,7 @@ from storyloop.core.spec_file import dump_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
-from storyloop.engine.landing import clean_handover, land_story, leave_story, scrub_worktree, start_story
+from storyloop.engine.landing import clean_handover, land_story, leave_story, scrub_worktree, start_review, start_story
 from storyloop.engine.measuring import run_command
 from storyloop.engine.prompting import values_of
 
@@ -77,6 +78,8 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield from land_story(effect, state, hands)
         case LeaveStory():
             yield from leave_story(effect, state, hands)
+        case StartReview():
+            yield from start_review(effect, state, hands)
         case ScrubWorktree():
             yield from scrub_worktree(effect, state, hands)
         case ParkRun(key=key, what=what, reason=reason):

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from storyloop.core.effects import CleanHandover, LandStory, LeaveStory, ScrubWorktree, StartStory
+from storyloop.core.effects import CleanHandover, LandStory, LeaveStory, ScrubWorktree, StartReview, StartStory
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import (
     Event,
     FinalProofBegun,
     HandoverCleaned,
+    ReviewStarted,
     StoryLanded,
     StoryLeft,
     StoryStarted,
@@ -17,6 +18,8 @@ from storyloop.core.events import (
 from storyloop.core.facts import Change, ChangeKind, Finding
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.progress import Closing, Landing, Leaving, Work
+from storyloop.core.purpose import RUN
+from storyloop.core.review import gating_issues
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.engine.hands import Hands
@@ -36,6 +39,12 @@ def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[E
         tree=progress.tip_tree,
         findings=findings,
     )
+
+
+def start_review(effect: StartReview, state: RunState, hands: Hands) -> Iterator[Event]:
+    """A reviewer reads the branch's tip; what lies in the worktree besides is kept by a ref first."""
+    findings = _settled(state, hands, label=f"before/@run-{effect.cycle}", before="the review")
+    yield ReviewStarted(key=effect.key, at=hands.clock.now(), cycle=effect.cycle, findings=findings)
 
 
 def scrub_worktree(effect: ScrubWorktree, state: RunState, hands: Hands) -> Iterator[Event]:
@@ -70,8 +79,7 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
         raise ProgrammerError(f"Story {effect.story} is not landing.")
     commit, tip, tip_tree = None, progress.tip, progress.tip_tree
     if landing.tree != work.tree:
-        story = progress.spec.story(effect.story)
-        author = Author(message=_message(story, landing, state.run_id, effect.key), at=landing.at)
+        author = Author(message=_message(state, landing, effect), at=landing.at)
         commit = repository.commit(place, tree=landing.tree, parent=progress.tip, author=author)
         tip, tip_tree = commit, landing.tree
     changes = repository.changes(work.tree, tip_tree)
@@ -138,12 +146,19 @@ def _pin(work: Work, tree: str, label: str, at: datetime, hands: Hands) -> str:
     return hands.repository.pin(hands.place, tree=tree, label=label, author=author).ref
 
 
-def _message(story: Story, landing: Landing, run_id: str, key: str) -> str:
+def _message(state: RunState, landing: Landing, effect: LandStory) -> str:
     if landing.message is not None:
         subject, body = landing.message.subject, landing.message.body
     else:
-        subject, body = f"{story.id}: {story.title}", landing.result.summary
-    return _with_trailers(subject, body, run_id=run_id, story=story.id, key=key)
+        subject, body = _subject(state, effect.story), landing.result.summary
+    return _with_trailers(subject, body, run_id=state.run_id, story=effect.story, key=effect.key)
+
+
+def _subject(state: RunState, name: str) -> str:
+    if name != RUN:
+        return f"{name}: {state.going.spec.story(name).title}"
+    issues = gating_issues(state.going, state.effective_config())
+    return f"Review: mend {issues[0].issue.text}"[:120] if len(issues) == 1 else f"Review: mend {len(issues)} issues"
 
 
 def _unproven_message(story: Story, leaving: Leaving, run_id: str, key: str) -> str:
@@ -153,7 +168,8 @@ def _unproven_message(story: Story, leaving: Leaving, run_id: str, key: str) -> 
 
 
 def _with_trailers(subject: str, body: str, *, run_id: str, story: str, key: str) -> str:
-    trailers = f"Storyloop-Run: {run_id}\nStoryloop-Story: {story}\nStoryloop-Effect: {run_id}/{key}"
+    of_story = f"Storyloop-Story: {story}\n" if story != RUN else ""
+    trailers = f"Storyloop-Run: {run_id}\n{of_story}Storyloop-Effect: {run_id}/{key}"
     return "\n\n".join(part for part in (" ".join(subject.split()), body.strip(), trailers) if part) + "\n"
 
 

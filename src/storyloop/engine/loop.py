@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storyloop.core.effects import CallAgent, Effect, FinishRun, RunCommand, ScrubWorktree, StartStory
+from storyloop.core.effects import CallAgent, Effect, FinishRun, RunCommand, ScrubWorktree, StartReview, StartStory
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunInterrupted
 from storyloop.core.plan import plan
@@ -24,7 +24,7 @@ from storyloop.ports import Journal, Request
 from storyloop.views.rows import row_of
 
 _INBOX_GLANCE = 1.0  # seconds between two looks into the inbox while deeds are under way
-_BETWEEN = (StartStory, ScrubWorktree, FinishRun)  # deeds between two stories, or behind the last
+_BETWEEN = (StartStory, StartReview, ScrubWorktree, FinishRun)  # deeds between two stories, or behind the last
 
 
 class _Abandoned(BaseException):

@@ -14,12 +14,14 @@ from storyloop.core.judge import owed_probes
 from storyloop.core.languages import belongs_to_tests
 from storyloop.core.progress import Preparing, Proving
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
     FinalChecking,
     FinalDemonstrating,
     Probing,
+    Reproving,
     SettingUp,
     Trying,
     key_of,
@@ -177,11 +179,14 @@ def _round(effect: RunCommand, state: RunState) -> tuple[int, int]:
             return len(progress.final.measured), len(progress.final.owed)
         case Trying():
             raise ProgrammerError("What is tried without the work is no round on one tree.")
+        case Reproving():
+            story = RUN
         case Probing(story=story) | Checking(story=story) | Demonstrating(story=story):
-            work, spec = progress.work[story], progress.spec.story(story)
+            pass
+    work = progress.work[story]
     match work.stage:
         case Preparing(probed=probed):
-            return len(probed), len(owed_probes(work, spec))
+            return len(probed), len(owed_probes(work, progress.spec.story(story)))
         case Proving() as proving:
             return len(proving.measured), len(proving.owed)
         case _:

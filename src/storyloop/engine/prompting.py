@@ -6,11 +6,15 @@ from storyloop.core.errand import attempt_of, mode_owed
 from storyloop.core.knowledge import render
 from storyloop.core.policy import Drain, Way
 from storyloop.core.progress import Describing, StoryState, Work
+from storyloop.core.purpose import RUN
+from storyloop.core.review import gating_issues, touched_stories
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.core.steps import errand_of
 from storyloop.core.words import SameAgentRetryReason
 from storyloop.ports import Handover, PromptValues, artifact_path
+from storyloop.views.report import evidence_line
+from storyloop.views.rows import evidence_rows
 
 _KNOWLEDGE_TOKENS = 1_000
 _MOST_PASSED = 8  # stories named as done before this one: its dependencies first, then the newest
@@ -27,7 +31,7 @@ _WHY_AGAIN = {
 def values_of(state: RunState, work: Work) -> PromptValues:
     """What the prompt of the call that is owed now may be made of."""
     progress, policy = state.going, state.effective_config()
-    errand, cs = errand_of(work, state.going.continuation)
+    errand, cs = errand_of(work, progress.continuation)
     attempt = attempt_of(cs)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
     reason = cs.same_agent_retry_reason
@@ -51,10 +55,17 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         errors=cs.last_xsd_error or "",
         invalid_text=errand.invalid_text,
         diff_stat="\n".join(work.changed[:_MOST_DIFF]),
-        spec_text=progress.spec.description if errand.drain is Drain.PLAN else "",
         require=policy.require,
     )
-    return _of_story(values, state, work.story) if work.story else values
+    match errand.drain:
+        case Drain.PLAN:
+            return replace(values, spec_text=progress.spec.description)
+        case Drain.REVIEW | Drain.FIX:
+            return _of_review(values, state, work)
+        case _ if work.story == RUN:
+            return values  # words for a commit of the review's fix
+        case _:
+            return _of_story(values, state, work.story)
 
 
 def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:
@@ -70,12 +81,40 @@ def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:
     )
 
 
+def _of_review(values: PromptValues, state: RunState, work: Work) -> PromptValues:
+    """With what passed, what is open, and how it was proven; a fix is told of the stories that it touches only."""
+    progress, policy, review = state.going, state.effective_config(), state.going.review
+    is_fix = values.drain is Drain.FIX
+    issues = gating_issues(progress, policy) if is_fix else review.open
+    touched = touched_stories(progress, work, policy, state.knowledge.story_changes) if is_fix else ()
+    told = [s for s in progress.spec.user_stories if progress.stories[s.id].state is StoryState.PASSED]
+    told = [s for s in told if s.id in touched] or told
+    files = {known.issue.file for known in issues if known.issue.file} | set(work.changed)
+    landed = (suspicion for story in told for suspicion in progress.stories[story.id].suspicions)
+    return replace(
+        values,
+        description=progress.spec.description,
+        stories=tuple(told),
+        summaries={r.story_id: r.work_summary for r in state.iterations if r.work_summary},
+        knowledge=render(state.knowledge, focus=frozenset({*files, *touched}), budget_tokens=_KNOWLEDGE_TOKENS),
+        attempts=max(1, policy.limits.fix_continuations),
+        base=review.seen or state.knowledge.baseline_commit or progress.base,
+        evidence=tuple(evidence_line(story.id, row) for story in told for row in evidence_rows(state, story)),
+        suspicions=tuple(map(str, review.suspicions if review.cycles > 1 else landed)),
+        issues=tuple(known.issue for known in issues),
+        account=review.account,
+    )
+
+
 def _handover(work: Work) -> Handover | None:
     """Of the last attempt; for the words of a commit, of the work that is to be described."""
     if isinstance(work.stage, Describing):
         result = work.stage.landing.result
         return Handover(status=result.status, summary=result.summary, files=work.changed)
     cs = work.cs
+    if cs.fix_status is not None:
+        told = cs.fix_previous_summary or ""
+        return Handover(status=cs.fix_status, summary=told, files=work.changed, red=work.red)
     if cs.previous_status is None:
         return None
     return Handover(

@@ -27,6 +27,7 @@ from storyloop.core.evidence import reading_of
 from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.policy import AgentRef, Drain
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
@@ -34,6 +35,7 @@ from storyloop.core.purpose import (
     FinalDemonstrating,
     Probing,
     Purpose,
+    Reproving,
     SettingUp,
     Trying,
 )
@@ -165,17 +167,20 @@ class _Book:
                 self._red(self._landed, f"check {check} in the final proof")
             case Demonstrating(story=story, criterion=criterion) if not is_green:
                 self._red(story, f"criterion {criterion}")
+            case Reproving(story=story, criterion=criterion) if not is_green:
+                self._red(RUN, f"{story} criterion {criterion}")
             case FinalDemonstrating(story=story, criterion=criterion) if not is_green:
                 self._red(story, f"criterion {criterion} in the final proof")
             case _:
                 pass
 
     def _red(self, story: str, what: str) -> None:
-        why, cause = self._causes.get((story, Drain.STORY), ("", ""))
+        drain = Drain.FIX if story == RUN else Drain.STORY
+        why, cause = self._causes.get((story, drain), ("", ""))
         if what in cause:
             return  # measured anew after an interruption
         told = f"{cause}, {what}" if why == "red" else f"{cause}{'; ' * bool(cause)}not green: {what}"
-        self._causes[story, Drain.STORY] = ("red", told)
+        self._causes[story, drain] = ("red", told)
 
 
 def _sum(one: Spent, other: Spent) -> Spent:
@@ -193,6 +198,8 @@ def _phase_of(purpose: Purpose) -> str:
             return OPENING
         case SettingUp() | FinalChecking() | FinalDemonstrating():
             return FINAL
+        case Reproving() | Checking(story=""):
+            return phase_key(Drain.FIX, RUN)
         case (
             Probing(story=story)
             | Checking(story=story)

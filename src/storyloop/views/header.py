@@ -3,7 +3,6 @@
 from storyloop.core.bounds import Bounds
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.spec import Spec
-from storyloop.views.report import REVIEW_NOT_RUN
 from storyloop.views.words import count, duration
 
 
@@ -23,9 +22,17 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         ("checks", checks),
         ("at most", bounds_line(most)),
         ("sandbox", sandbox),
-        ("not built yet", REVIEW_NOT_RUN),
+        ("review", _review(policy)),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _review(policy: Policy) -> str:
+    if not policy.review.enabled or not policy.limits.review_cycles:
+        return "turned off"
+    bound = f"by {' -> '.join(map(str, policy.drains[Drain.REVIEW]))}" if Drain.REVIEW in policy.drains else ""
+    who = bound or "by another agent than the author, where there is one"
+    return f"{who}; at most {count(policy.limits.review_cycles, 'cycle')}"
 
 
 def bounds_line(most: Bounds) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from storyloop.core.artifacts import Plan
+from storyloop.core.artifacts import Issues, Plan
 from storyloop.core.budget import nearly_spent
 from storyloop.core.errand import Mode
 from storyloop.core.events import (
@@ -16,6 +16,7 @@ from storyloop.core.events import (
     HandoverWritten,
     LimitLearned,
     RequestRefused,
+    ReviewStarted,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -37,18 +38,21 @@ from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
 from storyloop.core.progress import StoryState, waiting_of
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
     FinalChecking,
     FinalDemonstrating,
     Probing,
+    Reproving,
     SettingUp,
     Trying,
+    label_of,
 )
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
-from storyloop.views.rows import final_line
+from storyloop.views.rows import final_line, review_line
 from storyloop.views.words import clock_time, count, duration
 
 _ASKED = {
@@ -56,6 +60,14 @@ _ASKED = {
     Mode.CONTINUATION: "continues with",
     Mode.FORMAT_RETRY: "asks for a valid artifact from",
     Mode.SAME_AGENT_RETRY: "asks again",
+}
+
+
+_ROLES = {
+    Drain.REVIEW: " to review",
+    Drain.FIX: " to mend the review's issues",
+    Drain.PLAN: " for the plan",
+    Drain.COMMIT: " for a commit message",
 }
 
 
@@ -96,6 +108,8 @@ def line_of(event: Event, state: RunState) -> str | None:
             return _measured(event, state)
         case StoryStarted(story=story):
             return f"{story} begins: {state.going.spec.story(story).title}"
+        case ReviewStarted(cycle=cycle):
+            return f"review {cycle} of what passed, at {state.going.tip[:12]}"
         case FinalProofBegun():
             commands = count(len(state.going.final.owed), "command")
             return f"final proof of all that passed: {commands} in a clean worktree"
@@ -109,9 +123,14 @@ def line_of(event: Event, state: RunState) -> str | None:
         case LimitLearned(story=story, drain=drain, ref=ref, until=until):
             work = state.going.work[story]
             on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
-            return f"{story or drain}: another run has met the limit of {ref}, so it is not asked; {on}"
+            return f"{label_of(story)}: another run has met the limit of {ref}, so it is not asked; {on}"
         case WaitEnded(story=story, seconds=seconds):
-            return f"{story or 'the run'}: goes on after {duration(seconds)}"
+            return f"{label_of(story)}: goes on after {duration(seconds)}"
+        case StoryLanded(story="", commit=commit):
+            return f"the fix of the review's issues is green, committed as {(commit or '')[:12]}{_review_end(state)}"
+        case StoryLeft(story="", pins=pins):
+            kept = f"; it is kept by {pins[0]}" if pins else ""
+            return f"the fix of the review's issues is given up{kept}{_review_end(state)}"
         case StoryLanded(story=story, commit=commit):
             note = state.going.stories[story].reason
             done = f"committed as {commit[:12]}" if commit else "nothing to commit"
@@ -157,13 +176,15 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
             return f"{story}: criterion {number} before the work: {before}"
         case Checking(story=story, check=check):
             gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
-            return f"{story}: check {check} {shown}{gating}"
+            return f"{label_of(story)}: check {check} {shown}{gating}"
         case Demonstrating(story=story, criterion=number):
             return f"{story}: criterion {number} {shown}"
         case Trying(of=of):
             name = of.check if isinstance(of, Checking) else f"criterion {of.criterion}"
             fails = "red, as it should be" if reading is Reading.RED else shown
             return f"{of.story}: {name} with the new tests, without the work: {fails}"
+        case Reproving(story=story, criterion=number):
+            return f"{label_of(RUN)}: {story}, criterion {number} {shown}"
         case FinalChecking(check=check):
             gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
             return f"final proof: check {check} {shown}{gating}{_final_end(state)}"
@@ -181,13 +202,18 @@ def _final_end(state: RunState) -> str:
     return f"; {'; '.join(told)}"
 
 
+def _review_end(state: RunState) -> str:
+    """What the review has come to, if it is over."""
+    return f"; {review_line(state)}" if state.going.review.end is not None else ""
+
+
 def _why(event: CommandMeasured) -> str:
     decisive = event.second or event.first
     return decisive.reason or f"`{event.command}` ended with exit status {decisive.exit_status}"
 
 
 def _call_ended(event: CallEnded, state: RunState) -> str:
-    who = f"{event.story or event.drain}: {event.ref}"
+    who = f"{label_of(event.story)}: {event.ref}"
     spent = f" after {duration(event.report.seconds)}"
     match event.report.outcome:
         case Answered(artifact=Plan(spec=spec)) if lacking := unprovable(spec, state.effective_config()):
@@ -195,6 +221,9 @@ def _call_ended(event: CallEnded, state: RunState) -> str:
         case Answered(artifact=artifact):
             if event.secrets:
                 return f"{who} left a secret in its work{spent}: {event.secrets[0]}"
+            if isinstance(artifact, Issues):
+                found = count(len(artifact.found), "issue") if artifact.found else "no issue"
+                return f"{who} found {found}{spent}{_review_end(state)}"
             said = getattr(artifact, "status", None)
             word = f"says {said}" if said is not None else "answered"
             bent = ", ".join(dict.fromkeys(f"{suspicion.kind} in {suspicion.path}" for suspicion in event.suspicions))

@@ -15,10 +15,19 @@ from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.account import Account, Retry, Spent
-from storyloop.views.rows import CriterionRow, StoryRow, check_rows, final_line, show_json, story_rows
+from storyloop.views.rows import (
+    CriterionRow,
+    StoryRow,
+    check_rows,
+    final_line,
+    issue_lines,
+    review_line,
+    show_json,
+    story_rows,
+)
 from storyloop.views.words import count, duration, money, tokens
 
-REVIEW_NOT_RUN = "review: not run"
+_MOST_ISSUES = 5  # on one screen
 _MOST_ROWS = 12  # stories on one screen,
 _MOST_REASON = 130  # and characters of why one did not pass
 
@@ -54,6 +63,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     not_measured: tuple[str, ...]  # and what else nobody has measured
     final_proof: str
     review: str
+    issues: tuple[str, ...]  # that the review found and that are open,
+    unmended: tuple[str, ...]  # and refs that keep fixes which were not green
     suspicions: tuple[str, ...]  # that a change bends its own proof
     findings: tuple[str, ...]  # what agents or checks did that was undone or set aside
     seconds: float  # from its beginning to its end, or until now
@@ -75,7 +86,9 @@ def report_of(state: RunState, account: Account, now: datetime) -> Report:
         not_proven=tuple(line for row in shipped for line in _unsure(row)),
         not_measured=tuple(_not_measured(state)),
         final_proof=final_line(state),
-        review=REVIEW_NOT_RUN,
+        review=review_line(state),
+        issues=tuple(issue_lines(state)),
+        unmended=state.going.review.pins,
         suspicions=tuple(f"{row.id}: {suspicion}" for row in rows for suspicion in row.suspicions),
         findings=tuple(dict.fromkeys(finding.detail for finding in state.going.findings)),
         seconds=state.run_duration_secs(now if state.status is RunStatus.RUNNING else state.going.last_at),
@@ -152,6 +165,11 @@ def _not_measured(state: RunState) -> Iterator[str]:
             yield f"the tokens of {count(spent.unmetered_calls, 'call')} of {name}: it did not tell them"
 
 
+def evidence_line(story: str, row: CriterionRow) -> str:
+    """What is known of a criterion, in a line."""
+    return f"{story} criterion {row.number}: {told_of(row)}" + (f" by `{row.verify}`" if row.verify else "")
+
+
 def told_of(row: CriterionRow) -> str:
     """What is known of a criterion, in words."""
     if row.verify is not None and row.tree is None:
@@ -183,7 +201,7 @@ def report(state: RunState, account: Account, now: datetime) -> str:
         "Checks": _listed(checks),
         "Not proven": _listed(told.not_proven),
         "Not measured": _listed(told.not_measured),
-        "Review": [told.review],
+        "Review": [told.review, *_listed(told.issues), *_listed(f"a fix is kept by `{pin}`" for pin in told.unmended)],
         "Retries": _listed(_retried(retry) for retry in account.retries),
         "What it cost": _table("phase", account.phases) + _table("agent", account.agents),
         "What was undone or set aside": _listed(told.findings),
@@ -259,6 +277,9 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
     if any(row.pins for row in rows if row.id not in told.shipped):
         lines.append(f"  What they left is kept; how to see it: storyloop show {state.run_id[:8]} --story ID")
     lines.append("")
+    lines += told.issues[:_MOST_ISSUES]
+    if len(told.issues) > _MOST_ISSUES:
+        lines.append(f"and {count(len(told.issues) - _MOST_ISSUES, 'more issue')}")
     if told.verdicts:
         lines.append("criteria: " + ", ".join(f"{number} {verdict}" for verdict, number in told.verdicts.items()))
     if told.suspicions:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from storyloop.core.artifacts import Issue
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
@@ -13,6 +14,7 @@ from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.steps import fresh_continuation, standing_of
+from storyloop.core.words import Severity
 from storyloop.views.words import count
 
 
@@ -135,6 +137,34 @@ def final_line(state: RunState) -> str:
     return f"final proof: {green} green in a clean worktree" + (f"; not green: {', '.join(red)}" if red else "")
 
 
+def review_line(state: RunState) -> str:
+    """How the review stands, in a line: under way, how it ended and with what left open, or that there was none."""
+    review, policy = state.going.review, state.effective_config()
+    if not policy.review.enabled:
+        return "review: turned off"
+    if not review.cycles:
+        return "review: not run"
+    cycles = count(review.cycles, "cycle")
+    if review.end is None:
+        return f"review: {cycles} so far, {count(len(review.open), 'issue')} open"
+    left = f", {count(len(review.open), 'issue')} open" if review.open else ""
+    why = f" ({review.reason})" if review.reason else ""
+    unseen = "; what was committed since was not reviewed" if review.tip != state.going.tip else ""
+    return f"review: {review.end} after {cycles}{left}{why}{unseen}"
+
+
+def issue_lines(state: RunState) -> list[str]:
+    """The issues that are open, the worst first; who mends which is not known, so each is told as it was last seen."""
+    known = sorted(state.going.review.open, key=lambda one: list(Severity).index(one.issue.severity))
+    return [f"{one.issue.severity} {_place(one.issue)}{one.issue.text} [{one.fingerprint}]" for one in known]
+
+
+def _place(issue: Issue) -> str:
+    line = f":{issue.line}" if issue.line else ""
+    story = f" ({issue.story})" if issue.story else ""
+    return f"{issue.file}{line}{story}: " if issue.file else f"{issue.story}: " if issue.story else ""
+
+
 def _final_label(measurement: Measurement) -> str:
     story = getattr(measurement.purpose, "story", "")
     return f"{story} {measurement.evidence.label}".strip()
@@ -157,6 +187,7 @@ def show_json(state: RunState, *, report: object) -> dict[str, Any]:
             "active_seconds": ledger.active,
             "by_agent": ledger.by_agent,
         },
+        "review": progress.review,
         "bounds": bounds_of(len(progress.stories), progress.spec, policy, plans=progress.plans),
         "report": report,
     }

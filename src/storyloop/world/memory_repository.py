@@ -9,6 +9,7 @@ The untidy part: there are no modes, links or settings, and of ignore rules only
 line of the root's `.gitignore`.
 """
 
+import difflib
 import fnmatch
 import hashlib
 import os
@@ -240,6 +241,14 @@ class MemoryRepository:
         self._seat(place)
         scions = {path: data for path, data in self._trees[tree].items() if wanted(_shown(path))}
         return self._make_tree({**self._trees[base], **scions})
+
+    def diff(self, old_tree: str, new_tree: str, *, most: int) -> str:
+        old, new = self._trees[old_tree], self._trees[new_tree]
+        lines: list[str] = []
+        for path in sorted({*old, *new}, key=os.fsencode):
+            before, after = (side.get(path, b"").decode(errors="replace").splitlines() for side in (old, new))
+            lines += difflib.unified_diff(before, after, f"a/{_shown(path)}", f"b/{_shown(path)}", lineterm="")
+        return "\n".join(lines)[:most]
 
     def close_worktree(self, place: Place) -> None:
         self._worktrees.pop(place.worktree, None)

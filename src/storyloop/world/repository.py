@@ -159,12 +159,7 @@ class GitRepository:
     def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
         if old_tree == new_tree:
             return
-        patch = self._git.run(
-            *("-c", f"core.bigFileThreshold={_LARGE}"),  # larger files are told as binary ones are: not at all
-            *("diff-tree", "-r", "-p", "--unified=0", "--no-color", "--no-renames", "--no-ext-diff", "--no-textconv"),
-            *("--src-prefix=a/", "--dst-prefix=b/", old_tree, new_tree),
-        )
-        for part in patch.split(b"\ndiff --git "):
+        for part in self._patch(old_tree, new_tree, "--unified=0", "--no-renames").split(b"\ndiff --git "):
             head, _, hunks = part.partition(b"\n+++ ")
             path, _, lines = hunks.partition(b"\n")
             if head and path.rstrip(b"\t") != b"/dev/null":
@@ -175,6 +170,10 @@ class GitRepository:
         with self._at(place) as at:
             return index.grafted(at, base, tree, wanted)
 
+    def diff(self, old_tree: str, new_tree: str, *, most: int) -> str:
+        patch = self._patch(old_tree, new_tree, "--find-renames")
+        return patch[: 4 * most].decode(errors="replace")[:most]
+
     def close_worktree(self, place: Place) -> None:
         own = own_directory(place)
         if not own.exists():
@@ -183,6 +182,13 @@ class GitRepository:
             opened = self._opened.pop(str(own), None) or worktree.read_opened(own)
             if opened is not None:
                 worktree.close_worktree(place, opened, msgspec.structs.replace(self._git, hold=hold))
+
+    def _patch(self, old_tree: str, new_tree: str, *how: str) -> bytes:
+        return self._git.run(
+            *("-c", f"core.bigFileThreshold={_LARGE}"),  # larger files are told as binary ones are: not at all
+            *("diff-tree", "-r", "-p", "--no-color", "--no-ext-diff", "--no-textconv", *how),
+            *("--src-prefix=a/", "--dst-prefix=b/", old_tree, new_tree),
+        )
 
     @contextlib.contextmanager
     def _at(self, place: Place, *, trusting: bool = False) -> Generator[Workplace]:
