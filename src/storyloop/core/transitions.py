@@ -16,6 +16,7 @@ _WORK: dict[MachineState, set[MachineState]] = {
         _S.LANDING,
         _S.COMMITTING,
         _S.REVIEWING,
+        _S.CORRECTING,
         _S.COMPLETED,
     },
     _S.RUNNING_AGENT: {_S.PICKING_STORY, _S.PROVING, _S.LANDING, _S.COMMITTING},
