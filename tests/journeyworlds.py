@@ -39,6 +39,7 @@ from storyloop.wiring import make_service
 from storyloop.world.accounts import FileAccounts, MemoryAccounts
 from storyloop.world.clock import HandClock
 from storyloop.world.memory_repository import MemoryRepository
+from storyloop.world.notifier import SilentNotifier
 from storyloop.world.papers import MemoryPapers
 from storyloop.world.redaction import Redactor
 from storyloop.world.tiny_shell import MemoryChecks
@@ -319,6 +320,7 @@ class MemoryWorld:
                 uncounted=lambda _ref, _agent: frozenset(),
                 absent_word=lambda _line, _root: None,
                 held_by=lambda _: "nothing",
+                notifier=lambda _: SilentNotifier(),
                 sweep=list,
                 new_id=lambda: f"run-{next(self._ids)}",
             )

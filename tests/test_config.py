@@ -300,7 +300,7 @@ def test_a_default_that_is_shown_can_be_written_into_a_file(setting: Any, place:
     """It is then the same policy as without."""
     shown = literal(setting.kind.write(default_of(setting)))
     section, key = setting.key.split(".")
-    assert place.load(repository=f"[{section}]\n{key} = {shown}").policy == Policy()
+    assert place.load(user=f"[{section}]\n{key} = {shown}").policy == Policy()
 
 
 def test_checks_run_in_the_order_of_the_file_that_said_them_last(place: Place) -> None:

@@ -174,3 +174,19 @@ def test_the_report_fits_one_screen_and_says_why_agents_were_asked_again(user: U
     assert "criteria: 2 proven\n" in done.out
     assert "; asked again: 6 red" in done.out
     assert "review: not run; final proof: 2 commands green in a clean worktree\n" in done.out
+
+
+def test_later_work_on_the_branch_begins_with_what_was_learnt(user: User) -> None:
+    """Knowledge outlives its run; a decision can be superseded by a later run's."""
+    user.has_an_agent(LEARNS, settings="[worktree]\ncleanup = true\n")
+    assert user.asks("run", SPEC, "-q").code == 0
+    user.has_a_spec("US-009")
+    assert user.asks("run", SPEC, "--reuse-branch", "-q").code == 0
+    told = user.asks("show", "--prompt").out
+    assert "- US-002.txt (1 line" in told
+    known = user.asks("show", "--knowledge", "--json").rows
+    assert list(known["files"]) == ["US-001.txt", "US-002.txt", "US-003.txt", "US-009.txt"]
+    assert [d["supersededBy"] for d in known["decisions"]] == ["US-002", "US-003", "US-009", None]
+    user.has_a_spec("US-001", branch="feature/other")
+    assert user.asks("run", SPEC, "-q").code == 0
+    assert list(user.asks("show", "--knowledge", "--json").rows["files"]) == ["US-001.txt"]

@@ -497,6 +497,14 @@ class Prompts(Protocol):
         ...
 
 
+class Notifier(Protocol):
+    """Sends word to whoever is not watching."""
+
+    def send(self, title: str, text: str) -> str | None:
+        """What went wrong, as a sentence that names no address; None when all went well."""
+        ...
+
+
 class Papers(Protocol):
     """The files that we write for agents and people to read, outside of every tree."""
 

@@ -20,7 +20,17 @@ from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
 from storyloop.core.judge import unprovable
-from storyloop.core.policy import AgentRef, AgentSpec, Drain, Policy, Require, SandboxPolicy, agents_of
+from storyloop.core.knowledge import ProjectKnowledge
+from storyloop.core.policy import (
+    AgentRef,
+    AgentSpec,
+    Drain,
+    NotifyPolicy,
+    Policy,
+    Require,
+    SandboxPolicy,
+    agents_of,
+)
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState, session_id_of
@@ -29,9 +39,10 @@ from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_s
 from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
+from storyloop.engine.notices import Notices
 from storyloop.engine.requests import fact_of, objection
 from storyloop.journal.load import load_state
-from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Place, Request
+from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Notifier, Place, Request
 from storyloop.views.rows import row_of
 
 Watcher = Callable[[Event, RunState], None]
@@ -64,6 +75,7 @@ class Tools:
     uncounted: Callable[[AgentRef, AgentSpec], frozenset[str]]  # which budgets may not hold an agent
     absent_word: Callable[[str, Path], str | None]  # the same for a line of shell in a checkout
     held_by: Callable[[SandboxPolicy], str]  # what fences processes in; refuses what is required in vain
+    notifier: Callable[[Sequence[str]], Notifier]  # for these addresses
     sweep: Callable[[], Sequence[str]]
     new_id: Callable[[], str]
 
@@ -276,10 +288,18 @@ class Service(Archive):
             reuse_branch=prepared.reuse_branch,
             worktree=place.worktree,
             session_id=session_id_of(place.worktree),
+            knowledge=self._known_of(prepared),
         )
         state = reduce(None, opened)
         seq = tools.journal.append(run_id, [opened], after=0, row=row_of(state))
         return Drive(tools, lock, place, state=state, seq=seq, opened=opened)
+
+    def _known_of(self, prepared: Prepared) -> ProjectKnowledge:
+        """What the last run on a branch that is reused has learnt."""
+        rows = self._tools.journal.rows(prepared.checkout.identity) if prepared.reuse_branch else []
+        before = next((row for row in rows if row.branch == prepared.spec.branch_name), None)
+        known = self.state(before.run_id).knowledge if before else ProjectKnowledge()
+        return msgspec.structs.replace(known, baseline_commit=None)
 
     # --- going on -------------------------------------------------------------------------------------
 
@@ -330,6 +350,16 @@ class Service(Archive):
             state = reduce(state, event)
             seq = tools.journal.append(state.run_id, [event], after=seq, row=row_of(state))
         return state, seq
+
+    def notices(self, tell: Callable[[str], None]) -> Notices:
+        """Word to whoever is not watching, as the user's own file has it now: it is no part of a run."""
+        tools = self._tools
+        try:
+            notify = load(root=None, environ=tools.environ).notify
+        except UserError as problem:
+            tell(f"note: nobody is notified: {problem}")
+            notify = NotifyPolicy()
+        return Notices(tools.notifier(notify.urls) if notify.urls else None, notify.on, tell)
 
     def require_grantable(self, state: RunState, what: str, story: str) -> None:
         """Raises UserError when the run as it stands would refuse this request."""

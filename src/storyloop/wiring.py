@@ -45,6 +45,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.checkout import GitCheckout
     from storyloop.world.checks import SupervisedChecks
     from storyloop.world.clock import RealClock
+    from storyloop.world.notifier import AppriseNotifier
     from storyloop.world.papers import WorktreePapers
     from storyloop.world.process import sweep
     from storyloop.world.programs import absent_word
@@ -89,6 +90,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             uncounted=uncounted,
             absent_word=lambda line, root: absent_word(line, root, environ),
             held_by=held_by,
+            notifier=lambda urls: AppriseNotifier(urls, environ),
             sweep=lambda: [str(swept) for swept in sweep(home)],
             new_id=lambda: str(uuid.uuid4()),
         )

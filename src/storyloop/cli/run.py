@@ -11,6 +11,7 @@ import click
 from storyloop.cli.faces import Face, face_for
 from storyloop.cli.here import here, identity_of
 from storyloop.config.layers import Flags
+from storyloop.core.events import Event
 from storyloop.core.policy import Drain, agents_of
 from storyloop.core.run_state import RunState
 from storyloop.service import Drive, Prepared, Service, exit_code
@@ -101,13 +102,20 @@ def driven(service: Service, drive: Drive, face: Face) -> int:
         drive.interrupt(f"by {signal.Signals(number).name}")
         face.tell("stopping: agents are ended and their work is saved; once more to leave at once")
 
+    notices = service.notices(face.tell)
+
+    def watch(event: Event, state: RunState) -> None:
+        face.event(event, state)
+        notices.event(event, state)
+
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
         with drive:
-            state = drive.run(face.event, seen=face.seen)
+            state = drive.run(watch, seen=face.seen)
             face.end(state, service.account(state.run_id), service.report_file(state.run_id))
             return exit_code(state, signal=caught[0] if caught else None)
     finally:
+        notices.close()
         face.close()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -277,6 +277,34 @@ def _read_part(name: str, part: object) -> object:
         raise Unfit(f"has a {name} that {unfit}") from unfit
 
 
+def _read_urls(value: object) -> tuple[str, ...]:
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    if not all(isinstance(item, str) for item in items):
+        raise Unfit(f"must be {URLS.accepts}.")  # and what it is instead is not shown: it may hold a secret
+    for entry in (entries := _read_texts(items)):
+        known = "://" in entry or (entry.startswith("$") and _VARIABLE.fullmatch(entry[1:]))
+        _unless(bool(known), 'has an entry that is neither a URL nor "$NAME".')
+    return entries
+
+
+def _hidden_urls(value: object) -> object:
+    """No secret of a URL is shown, wherever in it it stands."""
+    return [
+        url if url.startswith("$") else f"{url.partition('://')[0]}://..." for url in cast("tuple[str, ...]", value)
+    ]
+
+
+def some_of(words: type[StrEnum]) -> Kind:
+    """A list of words of an enumeration."""
+    one = one_of(words)
+    accepts = f"a list of {one.accepts}"
+
+    def read(value: object) -> tuple[object, ...]:
+        return tuple(one.read(item) for item in _items(value, accepts))
+
+    return Kind(accepts, read, plain)
+
+
 def one_of(words: type[StrEnum]) -> Kind:
     """One word of an enumeration."""
     accepts = " or ".join(literal(word.value) for word in words)
@@ -300,6 +328,7 @@ PATHS_INSIDE = Kind("a list of paths inside the checkout", _read_paths_inside, p
 PATTERN = Kind("a name with {branch} in it", _read_pattern, plain)
 VARIABLES = Kind("a list of variables' names", _read_variables, plain)
 ENVIRONMENT = Kind("a table of variables and their texts", _read_environment, plain)
+URLS = Kind('a list of URLs, or of "$NAME" for a variable that holds one', _read_urls, _hidden_urls)
 CHAIN = Kind('a list of agents, each "agent" or "agent:model"', _read_chain, plain)
 LADDER = Kind(f"a list of {_RUNGS}", _read_ladder, _plain_ladder)
 CHECK = Kind("a command, or a table with run, timeout, env and pass_env", _read_check, plain)

@@ -144,7 +144,9 @@ def say_document(document: Document, said: Said) -> None:
     lines = lines_of(document.text)
     for key, value in _leaves(tree):
         origin = Origin(document.source, str(document.path), _line(key, lines))
-        if (setting := lookup(key)) is not None:
+        if document.source is Source.REPOSITORY and key.startswith("notify"):
+            said.object_to(origin, f"{key} is yours to say, not a repository's.", "Move it to your own file.")
+        elif (setting := lookup(key)) is not None:
             said.read(setting, key, value=value, origin=origin)
         elif is_section(key):
             said.object_to(origin, f"{key} must be a table, not {literal(value)}.", f"Write [{key}].")

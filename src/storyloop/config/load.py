@@ -16,15 +16,19 @@ from storyloop.config.files import ConfigErrors, Problem, read_text
 from storyloop.config.kinds import literal
 from storyloop.config.layers import DEFAULT, NO_FLAGS, Document, Flags, Origin, Said, Source, say_document, say_flags
 from storyloop.config.settings import SETTINGS, cure_for, default_of, is_section, lookup, place_in_policy, value_in
-from storyloop.core.policy import Policy
+from storyloop.core.policy import NotifyPolicy, Policy
 
 REPOSITORY_FILE = "storyloop.toml"
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A policy, and how it came about. `values` and `origins` hold what somebody said, by dotted key."""
+    """A policy, and how it came about. `values` and `origins` hold what somebody said, by dotted key.
+
+    What it says of `notify` stands apart: a policy is journaled, and addresses are secrets.
+    """
 
     policy: Policy
+    notify: NotifyPolicy
     values: dict[str, object]
     origins: dict[str, Origin]
     warnings: tuple[str, ...] = ()
@@ -89,7 +93,8 @@ def resolve(files: Sequence[Document], *, root: Path | None, flags: Flags = NO_F
     later = [key for key in said.origins if (setting := lookup(key)) and setting.later]
     if later:
         said.warnings.append(f"Kept, but without effect in this version: {', '.join(later)}.")
-    return Loaded(policy=policy, values=said.values, origins=said.origins, warnings=tuple(said.warnings))
+    notify, policy = policy.notify, msgspec.structs.replace(policy, notify=NotifyPolicy())
+    return Loaded(policy=policy, notify=notify, values=said.values, origins=said.origins, warnings=tuple(said.warnings))
 
 
 def amended(policy: Policy, flags: Flags) -> Policy:

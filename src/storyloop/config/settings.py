@@ -14,7 +14,7 @@ import msgspec
 
 from storyloop.config import kinds
 from storyloop.config.kinds import Kind, nearest
-from storyloop.core.policy import Drain, NewTests, OnExhausted, Policy, Require, SandboxMode, Tampering
+from storyloop.core.policy import Drain, NewTests, Occasion, OnExhausted, Policy, Require, SandboxMode, Tampering
 from storyloop.core.words import Severity
 
 # The built-in agents, which need no entry: the names of the table in `agents.profiles`, which is beside us.
@@ -102,6 +102,8 @@ SETTINGS = (
     Setting("review.severity", kinds.one_of(Severity), "The least severity of issues that are mended."),
     Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened.", True),
     Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft.", True),
+    Setting("notify.urls", kinds.URLS, "Where word is sent, by Apprise; your own file alone may say it."),
+    Setting("notify.on", kinds.some_of(Occasion), "When word is sent."),
     Setting("sandbox.mode", kinds.one_of(SandboxMode), "How far agents and checks are fenced in."),
     Setting("sandbox.writable", kinds.TEXTS, "Further paths that agents and checks may write."),
     Setting("sandbox.agent_network", kinds.SWITCH, "Whether agents may use the network."),

@@ -10,7 +10,7 @@ import msgspec
 
 from storyloop.core.errand import Mode
 from storyloop.core.facts import CallReport, Finding, Measured, Pin, Suspicion
-from storyloop.core.knowledge import StoryChanges
+from storyloop.core.knowledge import ProjectKnowledge, StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import Purpose
@@ -38,6 +38,7 @@ class RunOpened(_Event, frozen=True, kw_only=True, tag="run_opened"):
     reuse_branch: bool
     worktree: str
     session_id: str
+    knowledge: ProjectKnowledge = ProjectKnowledge()  # of the last run on this branch, where it is reused
 
 
 class WorktreeOpened(_Event, frozen=True, kw_only=True, tag="worktree_opened"):

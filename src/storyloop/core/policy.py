@@ -192,6 +192,22 @@ class PullRequestPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     draft: bool = False
 
 
+class Occasion(StrEnum):
+    """When word is sent to whoever is not watching."""
+
+    PARKED = "parked"
+    BLOCKED = "blocked"  # a story is given up
+    FINISHED = "finished"
+    LIMIT = "limit"  # an agent has no quota left
+
+
+class NotifyPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where word is sent, and when. Addresses hold secrets: no run is ever opened with one."""
+
+    urls: tuple[str, ...] = ()
+    on: tuple[Occasion, ...] = tuple(Occasion)
+
+
 class SandboxMode(StrEnum):
     """How far agents and checks are fenced in; in the order from loose to tight."""
 
@@ -225,6 +241,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     review: ReviewPolicy = ReviewPolicy()
     pull_request: PullRequestPolicy = PullRequestPolicy()
     sandbox: SandboxPolicy = SandboxPolicy()
+    notify: NotifyPolicy = NotifyPolicy()
     prompts: dict[str, str] = {}  # templates of the user's own, by the name of ours that each takes the place of
     no_wait: bool = False
     escalation: tuple[Rung, ...] = ()  # how each attempt at a story is made; behind the last entry, that one holds

@@ -181,7 +181,7 @@ def _opened(event: RunOpened) -> RunState:
         ledger=Ledger(iterations_allowed=sum(not s.passes for s in event.spec.user_stories)),
         last_at=event.at,
     )
-    opened = replace(opened, progress=progress)
+    opened = replace(opened, knowledge=event.knowledge, progress=progress)
     return opened if event.spec.is_free_form else opened.transition_to(MachineState.INITIALIZING, event.at)
 
 
