@@ -112,6 +112,7 @@ REPORT = [
     "suspicions",
     "findings",
     "seconds",
+    "budgets",
     "account",
     "way_on",
 ]
