@@ -23,6 +23,7 @@ from storyloop.core.events import (
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
+    QuestionAnswered,
     RequestRefused,
     ReviewStarted,
     RunFinished,
@@ -34,8 +35,10 @@ from storyloop.core.events import (
     StoryLanded,
     StoryLeft,
     StoryReopened,
+    StorySetAside,
     StorySkipped,
     StoryStarted,
+    StoryTakenUp,
     WaitEnded,
     WorktreeOpened,
     WorktreeScrubbed,
@@ -86,7 +89,7 @@ class StorySaid(_Said, frozen=True, kw_only=True):
 class Act(_Said, frozen=True, kw_only=True):
     """One thing that a person does, and the facts that come of it."""
 
-    # run | resume | retry | skip, or what happens outside: turns (another script), put (a file), later (time),
+    # run | resume | retry | skip | answer, or what happens outside: turns (another script), put (a file), later (time),
     # limit (of an account, met by another run)
     do: str
     flags: dict[str, Any] = {}
@@ -199,6 +202,12 @@ def told(event: Event) -> str:
             return f"limit {label_of(event.story)} {event.ref}"
         case WaitEnded():
             return f"waited {label_of(event.story)}"
+        case StorySetAside():
+            return f"aside {event.story}" + " [pinned]" * len(event.pins)
+        case QuestionAnswered():
+            return f"answer {event.story}"
+        case StoryTakenUp():
+            return f"take up {event.story}" + ("" if event.pin else " clash") + _findings(event.findings)
         case StoryLanded():
             return f"land {label_of(event.story)}" + ("" if event.commit else " unchanged")
         case StoryLeft():
@@ -249,8 +258,8 @@ def _purpose(purpose: Purpose) -> str:
 
 def _outcome(ended: CallReport) -> str:
     match ended.outcome:
-        case Answered(artifact=DevelopmentResult(status=status)):
-            return status
+        case Answered(artifact=DevelopmentResult(status=status, question=question)):
+            return status if question is None else "asks"
         case Answered(artifact=Plan()):
             return "plan"
         case Answered(artifact=FixResult(status=status)):
@@ -328,7 +337,7 @@ class Play:
                     state = self._driven(act)
                 self.known = state
                 self.exits.append(exit_code(state))
-            case "retry" | "skip":
+            case "retry" | "skip" | "answer":
                 self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
             case "put":
                 self.world.put(self.known, act.path, act.text)

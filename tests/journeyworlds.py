@@ -114,7 +114,7 @@ class Point(msgspec.Struct, frozen=True):
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
-    | {"additions", "diff", "limit"}
+    | {"additions", "diff", "merged", "limit"}
     | {"guard", "end_left", "wait", "activity", "now"}
 )
 

@@ -95,9 +95,11 @@ STATUS = [
     "worktree",
     "total_usage",
     "cost_usd",
+    "waits_for",
     "live",
 ]
 STORY = ["id", "title", "state", "reason", "attempts", "calls", "commits", "evidence", "continuation"]
+STORY += ["question", "replies"]
 EVIDENCE = ["criterion", "verify", "verdict", "flaky", "tree", "exit_status", "output_digest", "at"]
 REPORT = [
     "file",

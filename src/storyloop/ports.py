@@ -19,7 +19,7 @@ from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
 from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, Require, SandboxMode, SandboxPolicy, Way
-from storyloop.core.progress import Red
+from storyloop.core.progress import Red, Reply
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
@@ -61,7 +61,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     number: int  # the inbox's own, rising; whatever a request says that is posted
-    what: str  # stop | skip | retry | budget
+    what: str  # stop | skip | retry | answer
     story: str | None = None
     text: str = ""
 
@@ -294,6 +294,13 @@ class Repository(Protocol):
         """The difference as a person reads it, cut behind so many characters; bytes that are no UTF-8 replaced."""
         ...
 
+    def merged(self, commit: str, onto: str) -> str | None:
+        """The tree of `onto` with what `commit` changed since the two parted; None where they changed the same place.
+
+        Nothing but objects is written. A git that is too old to merge without a worktree (before 2.38) gives None.
+        """
+        ...
+
     def close_worktree(self, place: Place) -> None:
         """Remove the worktree's directory and registration; branch and pins stay."""
         ...
@@ -466,6 +473,8 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1  # how many there may be
     way: Way = Way.CONTINUE  # how this attempt is to be made
     handover: Handover | None = None  # of a continuation, and for the words of a commit
+    replies: tuple[Reply, ...] = ()  # to what was asked about this story
+    questions: int = 0  # how many more may be asked
     repeated: int = 0  # so many attempts in a row came to the same result; 0 unless that is a loop
     hint: str = ""  # why this story is taken up again
     retry_reason: str = ""  # why the same agent is asked again

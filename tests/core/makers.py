@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issue, Issues, Plan
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issue, Issues, Plan, Question
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -22,8 +22,10 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    SetAside,
     StartReview,
     StartStory,
+    TakeUp,
     Wait,
     WriteHandover,
     WriteSpec,
@@ -36,6 +38,7 @@ from storyloop.core.events import (
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
+    QuestionAnswered,
     ReviewStarted,
     RunFinished,
     RunInterrupted,
@@ -46,8 +49,10 @@ from storyloop.core.events import (
     StoryLanded,
     StoryLeft,
     StoryReopened,
+    StorySetAside,
     StorySkipped,
     StoryStarted,
+    StoryTakenUp,
     WaitEnded,
     WorktreeOpened,
     WorktreeScrubbed,
@@ -130,6 +135,15 @@ def said(status: str, summary: str = "did it", next_steps: str | None = None) ->
 def planned(*stories: Story, **fields: Any) -> Answered:
     """A valid plan of these stories."""
     return Answered(artifact=Plan(spec=replace(spec_of(*stories), **fields)))
+
+
+def asks(text: str = "Which?", default: str = "a", *options: str) -> Answered:
+    """A valid development result that asks a question."""
+    question = Question(text=text, default=default, options=options)
+    result = DevelopmentResult(
+        status=DevelopmentStatus.PARTIAL, summary="did half", next_steps="the rest", question=question
+    )
+    return Answered(artifact=result)
 
 
 def worded(subject: str = "Add x") -> Answered:
@@ -273,6 +287,17 @@ def landed(effect: LandStory, state: RunState, at: datetime) -> StoryLanded:
     )
 
 
+def taken_up(effect: TakeUp, state: RunState, at: datetime, *, clash: bool = False) -> StoryTakenUp:
+    """The story's files merged onto the tip: a tree of their own, where the tip has moved."""
+    work, tip, tip_tree = state.going.work[effect.story], state.going.tip, state.going.tip_tree
+    assert work.pin is not None
+    tree = work.pin.tree if work.head == tip else f"{work.pin.tree}+{tip_tree}"
+    pin = None if clash else Pin(tree=tree, commit=f"commit-of-{tree}", ref=f"refs/pins/{effect.key}")
+    return StoryTakenUp(
+        key=effect.key, at=at, story=effect.story, head=tip, tree=tip_tree, pin=pin, changed=("src/x.py",)
+    )
+
+
 def left(effect: LeaveStory, state: RunState, at: datetime) -> StoryLeft:
     work = state.going.work[effect.story]
     assert isinstance(work.stage, Leaving)
@@ -323,6 +348,10 @@ def facts_of(
             return (ended,) if effect.begun else (call_started(effect, at), ended)
         case Wait(key=key, story=name, since=since, until=until):
             return (WaitEnded(key=key, at=max(at, until), story=name, seconds=(until - since).total_seconds()),)
+        case SetAside(key=key, story=name):
+            return (StorySetAside(key=key, at=at, story=name),)
+        case TakeUp():
+            return (taken_up(effect, state, at),)
         case LandStory():
             return (landed(effect, state, at),)
         case LeaveStory():
@@ -433,6 +462,12 @@ class Run:
     def skipped(self, name: str) -> "Run":
         number = self.state.going.inbox_seen + 1
         return self.happened(StorySkipped(key=f"request/{number}", at=self.now, story=name, number=number))
+
+    def answered(self, name: str, text: str = "yes") -> "Run":
+        number = self.state.going.inbox_seen + 1
+        return self.happened(
+            QuestionAnswered(key=f"request/{number}", at=self.now, story=name, number=number, text=text)
+        )
 
     def retried(self, name: str, hint: str = "") -> "Run":
         number = self.state.going.inbox_seen + 1

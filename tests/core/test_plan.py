@@ -126,10 +126,10 @@ def test_a_story_that_fails_owes_a_handover_before_each_continuation_and_is_left
     assert keys_to_end(run, first=RED, second=RED) == [
         "US-001/1/story/0/1",
         "US-001/1/prove/0/check/test/0",
-        "US-001/1/story/1/handover",
+        "US-001/1/story/1/1/handover",
         "US-001/1/story/1/2",
         "US-001/1/prove/1/check/test/0",
-        "US-001/1/story/2/handover",
+        "US-001/1/story/2/2/handover",
         "US-001/1/story/2/3",
         "US-001/1/prove/2/check/test/0",
         "US-001/1/leave",

@@ -20,6 +20,7 @@ from makers import (
     RED,
     T0,
     Run,
+    asks,
     call_ended,
     call_started,
     chain,
@@ -56,6 +57,7 @@ from storyloop.core.events import (
     Event,
     HandoverCleaned,
     HandoverWritten,
+    QuestionAnswered,
     RequestRefused,
     RunFinished,
     RunInterrupted,
@@ -65,8 +67,10 @@ from storyloop.core.events import (
     StoryLanded,
     StoryLeft,
     StoryReopened,
+    StorySetAside,
     StorySkipped,
     StoryStarted,
+    StoryTakenUp,
     WaitEnded,
     WorktreeOpened,
 )
@@ -94,6 +98,11 @@ def calling() -> Run:
     return run.happened(call_started(run.call, run.now))
 
 
+def asking(deadline: float | None = 600.0) -> Run:
+    policy = replace(POLICY, limits=Limits(question_deadline=deadline))
+    return going(policy).until(CallAgent).did(outcome=asks(), tree="tree-1")
+
+
 def blocked() -> Run:
     return going(replace(POLICY, limits=Limits(continuations=1))).attempted(check=RED).until(LeaveStory).did()
 
@@ -109,6 +118,9 @@ STATES: dict[str, Callable[[], Run]] = {
     "calling": calling,
     "waiting": lambda: going().until(CallAgent).did(outcome=limited(later(600))),
     "nobody to ask": lambda: going().until(CallAgent).did(outcome=LOGGED_OUT),
+    "a question is to be set aside": asking,
+    "a question is open": lambda: asking().did(),
+    "a question has its reply": lambda: asking().did().answered("US-001"),
     "checking": lambda: going().until(CallAgent).did(),
     "demonstrating": lambda: going().until(CallAgent).did().did(),
     "a handover is owed": lambda: going().attempted(check=RED),
@@ -121,6 +133,7 @@ STATES: dict[str, Callable[[], Run]] = {
     "completed": lambda: going().to_end(),
     "failed": lambda: blocked().to_end(),
     "failed at the set-up": lambda: going().did().did(first=RED),
+    "parked for an answer": lambda: asking(None).did().did(),
     "parked": lambda: going(replace(POLICY, budget=Budget(calls=0))).until(ParkRun).did(),
     "interrupted": lambda: going().until(CallAgent).interrupted(),
     "interrupted in mid-call": lambda: calling().interrupted(),
@@ -137,6 +150,9 @@ LEGAL: dict[str, str] = {
     "calling": "call-ended skipped-2",
     "waiting": "wait-ended skipped-1 skipped-2",
     "nobody to ask": "skipped-1 skipped-2",
+    "a question is to be set aside": "aside answered skipped-1 skipped-2",
+    "a question is open": "wait-ended answered skipped-1 skipped-2",
+    "a question has its reply": "taken-up skipped-1 skipped-2",
     "checking": "check criterion skipped-1 skipped-2",
     "demonstrating": "criterion skipped-1 skipped-2",
     "a handover is owed": "written skipped-1 skipped-2",
@@ -152,6 +168,7 @@ QUIET: dict[str, str] = {
     "completed": "refused",
     "failed": "refused skipped-1 skipped-2 reopened-1 reopened-2",
     "failed at the set-up": "refused resumed skipped-1 skipped-2",
+    "parked for an answer": "refused resumed answered skipped-1 skipped-2",
     "parked": "refused resumed skipped-1 skipped-2",
     "interrupted": "refused resumed skipped-1 skipped-2",
     "interrupted in mid-call": "refused resumed skipped-2",
@@ -195,6 +212,9 @@ def facts(run: Run) -> dict[str, Event]:
         "commit-call-started": call_started(wording, now),
         "commit-call-ended": call_ended(wording, now, worded(), tree="tree-1"),
         "wait-ended": WaitEnded(**ids, story="US-001", seconds=1.0),
+        "aside": StorySetAside(**ids, story="US-001"),
+        "answered": QuestionAnswered(**ids, story="US-001", number=1, text="yes"),
+        "taken-up": StoryTakenUp(**ids, story="US-001", head=tip, tree=tip_tree, pin=None),
         "landed": StoryLanded(**ids, story="US-001", commit="c1", tip="c1", tip_tree=tree, changes=changes),
         "left": StoryLeft(**ids, story="US-001", pins=(), commit=None, tip=tip, tip_tree=tip_tree),
         "skipped-1": StorySkipped(**ids, story="US-001", number=1),
@@ -279,6 +299,9 @@ WRONG: dict[str, tuple[Callable[[], Run], dict[str, Any]]] = {
     "the end of another agent's call": (STATES["calling"], {"ref": chain("b")[0]}),
     "the landing of another tree": (STATES["landing"], {"tip_tree": "tree-x"}),
     "the landing of a changed tree without a commit": (STATES["landing"], {"commit": None}),
+    "a wait of a story that asks nothing": (STATES["a question is open"], {"story": "US-002"}),
+    "setting a story aside that asks nothing": (STATES["a question is to be set aside"], {"story": "US-002"}),
+    "work that is put onto another tip": (STATES["a question has its reply"], {"head": "c9"}),
     "a commit of blocked work that nobody asked for": (STATES["leaving"], {"commit": "c1"}),
     "a tip that moved without a commit": (STATES["leaving"], {"tip": "c1"}),
     "shipped, although a story is blocked": (STATES["all that can be done is done"], {"shipped": True}),

@@ -477,6 +477,41 @@ def test_a_reset_moves_the_branch_back(world, repository, place):
     assert world.files(place) == BASE
 
 
+MERGES = {  # what is pinned, what lands meanwhile, and the files that come of both besides the base's
+    "another file": ({"new.txt": b"1"}, {"other.txt": b"2"}, {"new.txt": b"1", "other.txt": b"2"}),
+    "the same": ({"kept.txt": b"1"}, {"kept.txt": b"1"}, {"kept.txt": b"1"}),
+    "nothing pinned": ({}, {"kept.txt": b"2"}, {"kept.txt": b"2"}),
+    "nothing landed": ({"kept.txt": b"1"}, {}, {"kept.txt": b"1"}),
+    "a deletion": ({"kept.txt": None}, {"other.txt": b"2"}, {"kept.txt": None, "other.txt": b"2"}),
+    "the same place": ({"kept.txt": b"1"}, {"kept.txt": b"2"}, None),
+    "a change of what was deleted": ({"kept.txt": None}, {"kept.txt": b"2"}, None),
+    "two new files of one name": ({"new.txt": b"1"}, {"new.txt": b"2"}, None),
+}
+
+
+@pytest.mark.parametrize(("pinned", "landed", "expected"), MERGES.values(), ids=MERGES)
+def test_pinned_work_is_merged_onto_what_has_landed_since(world, repository, place, pinned, landed, expected):
+    """Or it clashes, and nothing comes; the worktree is as it was."""
+
+    def changed(files):
+        for path, content in files.items():
+            world.delete(place, path) if content is None else world.write(place, path, content)
+        return repository.snapshot(place)
+
+    base = repository.tip(place)
+    pin = repository.pin(place, tree=changed(pinned), label="US-001/1", author=AUTHOR)
+    repository.reset(place, commit=base)
+    tip = base if not landed else repository.commit(place, tree=changed(landed), parent=base, author=AUTHOR)
+    before = world.files(place)
+    merged = repository.merged(pin.commit, tip)
+    if expected is None:
+        assert merged is None
+    else:
+        kept = {path: content for path, content in {**BASE, **expected}.items() if content is not None}
+        assert world.tree(merged) == kept
+    assert world.files(place) == before
+
+
 def test_additions_are_the_lines_that_are_new(world, repository, place):
     """Line by line, with the file they stand in; what is gone or binary is not told."""
     before = repository.snapshot(place)

@@ -155,6 +155,10 @@ def _development_result(step: Step, status: str) -> bytes:
         parts.append(f"<next-steps>{_xml(step['next_steps'])}</next-steps>")
     if "knowledge" in step:
         parts.append(f"<knowledge>{step['knowledge']}</knowledge>")
+    if "question" in step:
+        options = "".join(f"<option>{_xml(option)}</option>" for option in step.get("options", ()))
+        default = _xml(step.get("default", "")).replace('"', "&quot;")
+        parts.append(f'<question default="{default}">{_xml(step["question"])}{options}</question>')
     return "\n".join(("<development-result>", *parts, "</development-result>\n")).encode()
 
 

@@ -34,7 +34,8 @@ _STEPS: dict[str, dict[str, Any]] = {
     "run": {"run!": str},
     "sleep": {"sleep!": _NUMBER},
     "print": {"print!": str, "bytes": int, "to": _SPOOL},
-    "answer": {"answer!": _STATUS, "summary": str, "next_steps": str, "files": list, "knowledge": str, "to": _PLACE},
+    "answer": {"answer!": _STATUS, "summary": str, "next_steps": str, "files": list, "knowledge": str, "to": _PLACE}
+    | {"question": str, "options": list, "default": str},
     "review": {"review!": list, "to": _PLACE},
     "fix": {"fix!": _FIX, "summary": str, "to": _PLACE},
     "commit": {"commit!": str, "body": str, "to": _PLACE},

@@ -17,6 +17,7 @@ from storyloop.core.run_state import RunState
 from storyloop.views.account import Account
 from storyloop.views.history import lines_of
 from storyloop.views.report import report_json, summary
+from storyloop.views.rows import waits_for
 from storyloop.views.words import count, duration, money
 from storyloop.world.text import readable
 
@@ -155,6 +156,7 @@ class LiveFace(PlainFace):
         first = "before the first story: they are not planned yet" if progress.spec.is_free_form else place
         second = f"{state.machine_state}  {elapsed}  {used}"
         lines = [first, second] + ([f"  {self._doing}"] if self._doing else [])
+        lines += [f"{line}  (storyloop answer {state.run_id[:8]} {line.split()[0]} TEXT)" for line in waits_for(state)]
         width = max(20, self._console.width - 1)
         return Text("\n" + "\n".join(readable(line)[:width] for line in lines), style="bold")
 

@@ -1,4 +1,4 @@
-"""`stop`, `retry`, `skip`: what one process asks of another through the run's inbox."""
+"""`stop`, `retry`, `skip`, `answer`: what one process asks of another through the run's inbox."""
 
 import time
 
@@ -48,6 +48,22 @@ def retry(run_id: str, story: str, hint: str) -> int:
 def skip(run_id: str, story: str) -> int:
     """Leave a story out; what depends on it is blocked."""
     return _asked("skip", run_id, story)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("story")
+@click.argument("text")
+def answer(run_id: str, story: str, text: str) -> int:
+    """Answer the question that a story waits for: with the number of an option, its words, or words of your own.
+
+    \b
+    storyloop show RUN             # the question, its options, and what holds unanswered
+    storyloop answer RUN US-001 2
+    """
+    if not text.strip():
+        raise UserError("The answer is empty.", "Give the number of an option, or words of your own.")
+    return _asked("answer", run_id, story, text=text.strip())
 
 
 def _asked(what: str, run_id: str, story: str, *, text: str = "") -> int:

@@ -12,6 +12,7 @@ from storyloop.core.run_row import RunRow
 from storyloop.home import database_file, run_directory
 from storyloop.journal.rows import list_rows
 from storyloop.world.locks import holder
+from storyloop.world.text import readable
 
 
 @click.command()
@@ -50,4 +51,6 @@ def _table(rows: list[RunRow], live: dict[str, bool]) -> list[str]:
         lines.append(
             f"{row.run_id[:8]:<9} {shown:<12} {stories:<8} {row.started_at:%Y-%m-%d %H:%M}  {row.branch}{doing}"
         )
+        if row.waits_for:
+            lines.append(readable(f"{'':<9} {row.waits_for} (see: storyloop show {row.run_id[:8]})"))
     return lines

@@ -85,6 +85,8 @@ SETTINGS = (
     Setting("limits.orphan_grace", kinds.PAUSE, "How long an agent outlives a Storyloop that died."),
     Setting("limits.backoff", kinds.PAUSE, "The first pause between two cycles of a chain; it doubles."),
     Setting("limits.max_wait", kinds.PAUSE, "All waiting of a run together."),
+    Setting("limits.questions", kinds.count(0), "Questions of agents to you that are answered, per story."),
+    Setting("limits.question_deadline", kinds.PAUSE, "After it a question's default holds; not set, you are awaited."),
     Setting("limits.on_exhausted", kinds.one_of(OnExhausted), "What becomes of work whose attempts are used up."),
     Setting("escalation.attempts", kinds.LADDER, "How each attempt at a story is made; the last one holds."),
     Setting("proof.require", kinds.one_of(Require), "What must be provable before a run may start."),

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from storyloop.contracts.codec import schema_path
-from storyloop.core.artifacts import Issue, Severity
+from storyloop.core.artifacts import Issue, Question, Severity
 from storyloop.core.errand import Mode
 from storyloop.core.errors import UserError
 from storyloop.core.policy import Drain, Policy, Way
+from storyloop.core.progress import Reply
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.words import DevelopmentStatus
 from storyloop.ports import Handover, PromptValues
@@ -240,6 +241,8 @@ def _samples() -> Iterator[PromptValues]:
             way=Way.PLAN_FIRST,
             handover=Handover(status=DevelopmentStatus.PARTIAL, summary="text", next_steps="text", files=("a",)),
             repeated=5,
+            replies=(Reply(Question(text="text", default="text"), "text", by_human=True),),
+            questions=1,
             hint="text",
             retry_reason="text",
             errors="text",

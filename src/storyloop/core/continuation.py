@@ -310,6 +310,18 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
         """The handover stands in the worktree."""
         return self._with(context_write_pending=False)
 
+    def hand_over(
+        self, status: DevelopmentStatus, summary: str, files_changed: Sequence[str], next_steps: str | None
+    ) -> "ContinuationState":
+        """The attempt goes on in a later call, which is to read what came of this one: no attempt is spent."""
+        return self._with(
+            context_write_pending=True,
+            previous_status=status,
+            previous_summary=summary,
+            previous_files_changed=tuple(files_changed),
+            previous_next_steps=next_steps,
+        )
+
     def begin_cleanup(self) -> "ContinuationState":
         """An iteration starts or ends: a handover is to be removed, and none is to be written."""
         return self._with(context_write_pending=False, context_cleanup_pending=True)

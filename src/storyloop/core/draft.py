@@ -16,7 +16,17 @@ from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Finding
 from storyloop.core.knowledge import Learning, ProjectKnowledge
 from storyloop.core.policy import AgentRef, Policy
-from storyloop.core.progress import FinalProof, Ledger, Opening, Parked, Progress, Review, StoryProgress, Work
+from storyloop.core.progress import (
+    FinalProof,
+    Ledger,
+    Opening,
+    Parked,
+    Progress,
+    Review,
+    StoryProgress,
+    Work,
+    is_set_aside,
+)
 from storyloop.core.run_state import IterationRecord, Learnt, RunState, RunSteps
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending, Usage
@@ -93,6 +103,12 @@ class Draft(RunSteps):
     def put(self, work: Work) -> None:
         """This work in hand."""
         self.work = {**self.work, work.story: work}
+
+    def put_in_line(self, work: Work) -> None:
+        """The same; one that was set aside comes behind those that have a worktree."""
+        if is_set_aside(self.work[work.story]):
+            self.work = {name: other for name, other in self.work.items() if name != work.story}
+        self.put(work)
 
     def stand(self, story: str, standing: StoryProgress) -> None:
         """What is settled about this story."""

@@ -77,6 +77,18 @@ class Wait(_Effect, frozen=True, kw_only=True, tag="wait"):
     until: datetime
 
 
+class SetAside(_Effect, frozen=True, kw_only=True, tag="set_aside"):
+    """Put the worktree back to the branch's tip while a story waits for a human."""
+
+    story: str
+
+
+class TakeUp(_Effect, frozen=True, kw_only=True, tag="take_up"):
+    """Put the work of a story that was set aside onto the branch's tip."""
+
+    story: str
+
+
 class LandStory(_Effect, frozen=True, kw_only=True, tag="land_story"):
     """Commit the proven tree onto the run's branch."""
 
@@ -123,6 +135,8 @@ Effect = (
     | WriteHandover
     | CallAgent
     | Wait
+    | SetAside
+    | TakeUp
     | LandStory
     | LeaveStory
     | StartReview

@@ -157,7 +157,8 @@ def mode_owed(cs: ContinuationState) -> Mode:
         return Mode.FORMAT_RETRY
     if cs.same_agent_retry_pending:
         return Mode.SAME_AGENT_RETRY
-    return Mode.CONTINUATION if attempt_of(cs) else Mode.FRESH
+    # Something was handed over within the first attempt, too, if a question was answered.
+    return Mode.CONTINUATION if attempt_of(cs) or cs.previous_status is not None else Mode.FRESH
 
 
 def call_started(errand: Errand, cs: ContinuationState, now: datetime) -> Moved:
@@ -242,6 +243,12 @@ def work_failed(
         if errand.rung == 2 and errand.ref == failed:
             errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
     return _capped(errand, limits), cs
+
+
+def go_on(errand: Errand, cs: ContinuationState, *, table: CoolingTable, now: datetime) -> Moved:
+    """The artifact was not the last word: the same attempt owes another call, with a handover to read."""
+    errand = msgspec.structs.replace(errand, session=None)
+    return _at_this_or_first_ready(errand, cs, table, now)
 
 
 class Shortfall(msgspec.Struct, frozen=True, kw_only=True):

@@ -131,6 +131,32 @@ class WaitEnded(_Event, frozen=True, kw_only=True, tag="wait_ended"):
     seconds: float
 
 
+class StorySetAside(_Event, frozen=True, kw_only=True, tag="story_set_aside"):
+    """A story waits for the reply to its question; the worktree is as the branch's tip, for the others."""
+
+    story: str
+    pins: tuple[str, ...] = ()  # what had come into its files since its last call
+
+
+class QuestionAnswered(_Event, frozen=True, kw_only=True, tag="question_answered"):
+    """A human replied to a story's question."""
+
+    story: str
+    number: int  # of the request in the inbox
+    text: str
+
+
+class StoryTakenUp(_Event, frozen=True, kw_only=True, tag="story_taken_up"):
+    """A story that was set aside has the worktree again, at this tip, its files merged in. No pin: they clashed."""
+
+    story: str
+    head: str
+    tree: str
+    pin: Pin | None
+    changed: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
 class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
     """A story passed, or a fix: its proven tree is the branch's tip. No commit: the tree was already right."""
 
@@ -232,6 +258,9 @@ Event = (
     | CallEnded
     | LimitLearned
     | WaitEnded
+    | StorySetAside
+    | QuestionAnswered
+    | StoryTakenUp
     | StoryLanded
     | StoryLeft
     | ReviewStarted

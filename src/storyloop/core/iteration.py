@@ -3,7 +3,8 @@
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issues
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issues, Question
+from storyloop.core.asking import asked, taken_up
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.draft import Draft
@@ -20,6 +21,7 @@ from storyloop.core.events import (
     StoryLanded,
     StoryLeft,
     StoryStarted,
+    StoryTakenUp,
     WaitEnded,
 )
 from storyloop.core.evidence import Evidence, reading_of
@@ -243,6 +245,11 @@ def wait_ended(run: Draft, event: WaitEnded) -> None:
     _errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
+def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
+    """The question has its reply, and the errand goes on."""
+    _errand_moved(run, taken_up(run, event), event)
+
+
 def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     """What an errand's delivery or end means for its story."""
     errand, cs = errand_of(work, run.continuation)
@@ -263,6 +270,12 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             disputed(run, work, fix)
         case Delivered(artifact=FixResult() as fix), Building():
             _worked(run, work, as_development(fix), event)
+        case Delivered(artifact=DevelopmentResult(question=Question() as question) as result), Building():
+            refused = asked(run, work, result, question, event.at)
+            if refused is not None:
+                _fell_short(run, work, refused, event)
+            elif isinstance(run.work[work.story].stage, Building):  # it goes on at once
+                _errand_moved(run, run.work[work.story], event)
         case Delivered(artifact=DevelopmentResult() as result), Building():
             _worked(run, work, result, event)
         case GivenUp(reason=reason), Building():

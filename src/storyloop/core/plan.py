@@ -5,8 +5,10 @@ stored" and "deed begun". It is a tuple because independent stories may be worke
 many. An empty tuple means that the run has ended, is parked, or was interrupted.
 """
 
+from datetime import datetime
 from typing import assert_never
 
+from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.budget import run_refuses
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.effects import (
@@ -20,8 +22,10 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    SetAside,
     StartReview,
     StartStory,
+    TakeUp,
     Wait,
     WriteHandover,
     WriteSpec,
@@ -44,6 +48,7 @@ from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.policy import Command, Policy
 from storyloop.core.progress import (
+    Asking,
     Building,
     Closing,
     Describing,
@@ -57,7 +62,9 @@ from storyloop.core.progress import (
     Progress,
     Proving,
     StoryState,
+    TakingUp,
     Work,
+    is_set_aside,
 )
 from storyloop.core.purpose import (
     RUN,
@@ -92,13 +99,15 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     if final.owed:  # a round is seen to its end, whatever a human opens again meanwhile
         command = _command_of(progress, state.effective_config(), final.owed[0])
         return (_run(state, final.owed[0], command=command, tree=final.tree),)
-    owed = tuple(effect for work in progress.work.values() for effect in _story(state, work))
+    in_hand = [work for work in progress.work.values() if not is_set_aside(work)]
+    # More than `width` only when a reply came meanwhile: who was set aside waits for a worktree.
+    owed = tuple(effect for work in in_hand[:width] for effect in _story(state, work))
     parks = [effect for effect in owed if isinstance(effect, ParkRun)]
     if parks:  # what is under way is seen to its end first
         begun = tuple(e for e in owed if isinstance(e, CallAgent) and e.begun)
         return begun or (parks[0],)
-    has_room = len(progress.work) < width and RUN not in progress.work  # a review is of what stands still
-    return owed + _next_story(state) if has_room else owed
+    has_room = len(in_hand) < width and RUN not in progress.work  # a review is of what stands still
+    return owed + _next_story(state, alone=not in_hand) if has_room else owed
 
 
 def _opening(state: RunState) -> Effect | None:
@@ -120,14 +129,22 @@ def _opening(state: RunState) -> Effect | None:
     return None
 
 
-def _next_story(state: RunState) -> tuple[Effect, ...]:
-    """One at a time, however many are ready: the number of an iteration is given when it has begun."""
+def _next_story(state: RunState, *, alone: bool) -> tuple[Effect, ...]:
+    """One at a time, however many are ready: the number of an iteration is given when it has begun.
+
+    `alone`: besides stories that wait for a human, none is in hand.
+    """
     progress = state.going
+    asking = [(work, work.stage) for work in progress.work.values() if isinstance(work.stage, Asking)]
+    if alone and asking and (overdue := _unanswered(state, *asking[0], until=progress.last_at)):
+        return (overdue,)
     passed = {name for name, story in progress.stories.items() if story.state is StoryState.PASSED}
     closed = {name for name, story in progress.stories.items() if story.state is not StoryState.OPEN}
     for story in ready(progress.spec, passed, closed=closed):
         iteration = state.iteration + 1
         return (StartStory(key=f"{story.id}/{iteration}/start", story=story.id, iteration=iteration),)
+    if alone and asking:
+        return (_unanswered(state, *asking[0]) or _parked_for_answer(state, asking),)
     if progress.work:
         return ()
     policy = state.effective_config()
@@ -160,6 +177,10 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
             return (WriteSpec(key=f"{prefix}/write", spec=spec),)
         case Describing(errand=errand):
             return _errand(state, work, errand, progress.continuation)
+        case Asking():
+            return (SetAside(key=f"{_question(state, work)}/aside", story=work.story),)
+        case TakingUp():
+            return (TakeUp(key=f"{_question(state, work)}/take-up", story=work.story),)
         case Proving() as proving:
             purpose = proving.owed[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=proving.tree),)
@@ -181,7 +202,7 @@ def _errand(state: RunState, work: Work, errand: Errand, cs: ContinuationState) 
     match errand.stage:
         case Owed():
             if cs.context_write_pending:
-                key = f"{errand.key}/{attempt}/handover"
+                key = f"{errand.key}/{attempt}/{errand.calls}/handover"
                 return (WriteHandover(key=key, story=work.story),)
             refusal = run_refuses(state, errand.ref)
             if refusal is not None:
@@ -213,6 +234,31 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
     wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"
     return Wait(key=wait, story=work.story, since=waiting.since, until=waiting.until)
+
+
+def _unanswered(state: RunState, work: Work, asking: Asking, *, until: datetime | None = None) -> Effect | None:
+    """The wait for the deadline of a question, behind which its default holds; `until`: only if it is over by then."""
+    progress, policy = state.going, state.effective_config()
+    deadline = deadline_of(asking, policy)
+    if deadline is None or (until is not None and deadline > until):
+        return None
+    since = min(progress.last_at, deadline)
+    length = (deadline - since).total_seconds()
+    if length and (policy.no_wait or progress.ledger.waited + length > policy.limits.max_wait):
+        return None
+    return Wait(key=f"{_question(state, work)}/wait", story=work.story, since=since, until=deadline)
+
+
+def _parked_for_answer(state: RunState, asking: list[tuple[Work, Asking]]) -> Effect:
+    told = [question_line(work.story, stage.question) for work, stage in asking]
+    more = f"; and {len(told) - 1} more" if told[1:] else ""
+    return ParkRun(key=f"park/{state.going.resumes}", what=ParkedFor.HUMAN, reason=f"{told[0]}{more}")
+
+
+def _question(state: RunState, work: Work) -> str:
+    """The question that this story waits for, or has just had its reply to."""
+    number = len(state.going.stories[work.story].replies) + isinstance(work.stage, Asking)
+    return f"{work.label}/{work.iteration}/question/{number}"
 
 
 def _call(work: Work, errand: Errand, *, attempt: int, call: int, mode: Mode, begun: bool) -> CallAgent:

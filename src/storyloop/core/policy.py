@@ -146,6 +146,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     orphan_grace: float = 1800.0
     backoff: float = 15.0  # the first pause between two cycles of a chain; it doubles, up to 15 minutes
     max_wait: float = 86400.0
+    questions: int = 3  # of an agent to a human, per story
+    question_deadline: float | None = None  # after it the question's own default holds; None: a human is waited for
     on_exhausted: OnExhausted = OnExhausted.BLOCK
 
 

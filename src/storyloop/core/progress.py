@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Issue
+from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Issue, Question
 from storyloop.core.chain import CoolingTable
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
@@ -26,11 +26,20 @@ class StoryState(StrEnum):
 
     OPEN = "open"
     BUILDING = "building"
+    WAITING = "waiting"  # for a human
     PROVING = "proving"
     LANDING = "landing"
     PASSED = "passed"
     BLOCKED = "blocked"
     SKIPPED = "skipped"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What an agent asked, and what it goes by."""
+
+    question: Question
+    text: str
+    by_human: bool
 
 
 class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,6 +55,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     green_before: tuple[int, ...] = ()  # criteria whose command was green before the work
     suspicions: tuple[Suspicion, ...] = ()  # what a reviewer should look at in what was committed
     blocked_by: str | None = None  # the story whose failure blocks this one
+    replies: tuple[Reply, ...] = ()  # to all that was asked; they stay when the story is taken up again
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
     author: str = ""  # the agent whose work landed
 
@@ -125,11 +135,36 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
     commit_unproven: bool = False
 
 
+class Asking(msgspec.Struct, frozen=True, kw_only=True, tag="asking"):
+    """The agent has a question. Once its work is set aside, other stories go on, and only the reply is waited for."""
+
+    question: Question
+    at: datetime
+    set_aside: bool = False
+
+
+class TakingUp(msgspec.Struct, frozen=True, tag="taking_up"):
+    """The question has its reply: the work is owed to be put onto the branch's tip as that is now."""
+
+
 class Closing(msgspec.Struct, frozen=True, tag="closing"):
     """The iteration is over; its handover is still to be removed."""
 
 
-Stage = Planning | Planned | Preparing | Building | Proving | Doubting | Describing | Landing | Leaving | Closing
+Stage = (
+    Planning
+    | Planned
+    | Preparing
+    | Building
+    | Asking
+    | TakingUp
+    | Proving
+    | Doubting
+    | Describing
+    | Landing
+    | Leaving
+    | Closing
+)
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,3 +331,8 @@ def waiting_of(work: Work) -> Waiting | None:
         case _:
             return None
     return errand.stage if isinstance(errand.stage, Waiting) else None
+
+
+def is_set_aside(work: Work) -> bool:
+    """Whether it waits for a human with its files out of the way."""
+    return isinstance(work.stage, Asking) and work.stage.set_aside

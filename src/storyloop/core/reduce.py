@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
+from storyloop.core.asking import answered, set_aside, unanswered
 from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
@@ -21,6 +22,7 @@ from storyloop.core.events import (
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
+    QuestionAnswered,
     RequestRefused,
     ReviewStarted,
     RunFinished,
@@ -32,8 +34,10 @@ from storyloop.core.events import (
     StoryLanded,
     StoryLeft,
     StoryReopened,
+    StorySetAside,
     StorySkipped,
     StoryStarted,
+    StoryTakenUp,
     WaitEnded,
     WorktreeOpened,
     WorktreeScrubbed,
@@ -59,12 +63,14 @@ from storyloop.core.iteration import (
     probed,
     proof_measured,
     story_started,
+    story_taken_up,
     wait_ended,
 )
 from storyloop.core.passing import tried
 from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
 from storyloop.core.policy import Drain
 from storyloop.core.progress import (
+    Asking,
     Closing,
     Doubting,
     Landing,
@@ -76,7 +82,9 @@ from storyloop.core.progress import (
     Proving,
     StoryProgress,
     StoryState,
+    TakingUp,
     Work,
+    is_set_aside,
     waiting_of,
 )
 from storyloop.core.purpose import (
@@ -107,7 +115,7 @@ from storyloop.core.words import MachineState, RunStatus
 # Python 3.11 takes long to look up a member, and these are asked for with every event.
 _RUNNING, _WAITING = RunStatus.RUNNING, MachineState.WAITING
 # What humans do, they do to runs that are not running as well.
-_AT_ANY_TIME = StorySkipped | StoryReopened | RequestRefused | RunResumed
+_AT_ANY_TIME = QuestionAnswered | StorySkipped | StoryReopened | RequestRefused | RunResumed
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
@@ -212,6 +220,15 @@ def _fold(run: Draft, event: Event) -> None:
             final_proof_begun(run, event)
         case WorktreeScrubbed():
             worktree_scrubbed(run, event)
+        case StorySetAside():
+            set_aside(run, event)
+        case QuestionAnswered():
+            _inbox_seen(run, event.number)
+            answered(run, event)
+        case StoryTakenUp():
+            story_taken_up(run, event)
+        case WaitEnded(story=story) if story in run.work and isinstance(run.work[story].stage, Asking):
+            unanswered(run, event)
         case WaitEnded():
             wait_ended(run, event)
         case LimitLearned():
@@ -322,7 +339,7 @@ def _skipped(run: Draft, event: StorySkipped) -> None:
     work = run.work.get(event.story)
     if work is not None:
         expect(can_be_left(work), run, event)
-        run.put(replace(work, stage=Leaving(state=StoryState.SKIPPED, reason=reason, at=event.at)))
+        run.put_in_line(replace(work, stage=Leaving(state=StoryState.SKIPPED, reason=reason, at=event.at)))
         return
     if standing.state is StoryState.OPEN:
         run.allow(-1)
@@ -397,13 +414,15 @@ def _machine_state(run: Draft) -> MachineState:
     if not run.set_up and _is_opening(run):
         return MachineState.INITIALIZING
     for work in run.work.values():
+        if is_set_aside(work):
+            continue
         return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _asking(work))
-    return MachineState.PICKING_STORY
+    return MachineState.WAITING if run.work else MachineState.PICKING_STORY
 
 
 def _only_waits(run: Draft) -> bool:
     """Nothing is under way but waiting: that is no time of the budget's."""
-    return run.machine_state is _WAITING and all(map(waiting_of, run.work.values()))
+    return run.machine_state is _WAITING and all(is_set_aside(work) or waiting_of(work) for work in run.work.values())
 
 
 def _is_opening(run: Draft) -> bool:
@@ -416,6 +435,8 @@ def _is_opening(run: Draft) -> bool:
 
 _DOING: dict[type, MachineState] = {
     Preparing: MachineState.RUNNING_AGENT,
+    Asking: MachineState.WAITING,
+    TakingUp: MachineState.RUNNING_AGENT,
     Proving: MachineState.PROVING,
     Doubting: MachineState.PROVING,
     Landing: MachineState.LANDING,

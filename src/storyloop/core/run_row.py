@@ -28,3 +28,4 @@ class RunRow(NamedTuple):
     worktree: str
     total_usage: Mapping[str, object] | None  # as `--json` shows a Usage
     cost_usd: float | None
+    waits_for: str = ""  # what a human is asked; empty while nobody is

@@ -9,6 +9,7 @@ from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event
 from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import (
+    Asking,
     Building,
     Describing,
     Doubting,
@@ -17,6 +18,7 @@ from storyloop.core.progress import (
     Preparing,
     Proving,
     StoryState,
+    TakingUp,
     Work,
 )
 
@@ -99,6 +101,8 @@ def block_all_dependents(run: Draft) -> None:
 _STANDING: dict[type, StoryState] = {
     Preparing: StoryState.BUILDING,
     Building: StoryState.BUILDING,
+    Asking: StoryState.WAITING,
+    TakingUp: StoryState.BUILDING,
     Proving: StoryState.PROVING,
     Doubting: StoryState.PROVING,
     Describing: StoryState.LANDING,
@@ -115,4 +119,4 @@ def standing_of(work: Work, settled: StoryState) -> StoryState:
 def can_be_left(work: Work) -> bool:
     """A story in hand can be skipped unless a call is under way or its proven tree is being committed."""
     calling = isinstance(work.errand.stage, Calling)
-    return not calling and isinstance(work.stage, Preparing | Building | Proving)
+    return not calling and isinstance(work.stage, Preparing | Building | Asking | TakingUp | Proving)

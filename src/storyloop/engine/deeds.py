@@ -19,8 +19,10 @@ from storyloop.core.effects import (
     ParkRun,
     RunCommand,
     ScrubWorktree,
+    SetAside,
     StartReview,
     StartStory,
+    TakeUp,
     Wait,
     WriteHandover,
     WriteSpec,
@@ -42,7 +44,16 @@ from storyloop.core.spec_file import dump_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
-from storyloop.engine.landing import clean_handover, land_story, leave_story, scrub_worktree, start_review, start_story
+from storyloop.engine.landing import (
+    clean_handover,
+    land_story,
+    leave_story,
+    scrub_worktree,
+    set_aside,
+    start_review,
+    start_story,
+    take_up,
+)
 from storyloop.engine.measuring import run_command
 from storyloop.engine.prompting import values_of
 
@@ -74,6 +85,10 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             if hands.clock.wait_until(until, stop):
                 # Its own length, once: not what this process saw of it, and not how long nobody came back.
                 yield WaitEnded(key=key, at=hands.clock.now(), story=story, seconds=(until - since).total_seconds())
+        case SetAside():
+            yield from set_aside(effect, state, hands)
+        case TakeUp():
+            yield from take_up(effect, state, hands)
         case LandStory():
             yield from land_story(effect, state, hands)
         case LeaveStory():

@@ -1,9 +1,21 @@
-"""Starting, landing, leaving and closing stories: the deeds that move the run's branch and its worktree."""
+"""Starting, setting aside, landing, leaving and closing stories.
+
+These are the deeds that move the run's branch and its worktree.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from storyloop.core.effects import CleanHandover, LandStory, LeaveStory, ScrubWorktree, StartReview, StartStory
+from storyloop.core.effects import (
+    CleanHandover,
+    LandStory,
+    LeaveStory,
+    ScrubWorktree,
+    SetAside,
+    StartReview,
+    StartStory,
+    TakeUp,
+)
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import (
     Event,
@@ -12,7 +24,9 @@ from storyloop.core.events import (
     ReviewStarted,
     StoryLanded,
     StoryLeft,
+    StorySetAside,
     StoryStarted,
+    StoryTakenUp,
     WorktreeScrubbed,
 )
 from storyloop.core.facts import Change, ChangeKind, Finding
@@ -24,6 +38,8 @@ from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.engine.hands import Hands
 from storyloop.ports import Author
+
+_MOST_CHANGED = 200  # paths that a fact names
 
 
 def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[Event]:
@@ -45,6 +61,43 @@ def start_review(effect: StartReview, state: RunState, hands: Hands) -> Iterator
     """A reviewer reads the branch's tip; what lies in the worktree besides is kept by a ref first."""
     findings = _settled(state, hands, label=f"before/@run-{effect.cycle}", before="the review")
     yield ReviewStarted(key=effect.key, at=hands.clock.now(), cycle=effect.cycle, findings=findings)
+
+
+def set_aside(effect: SetAside, state: RunState, hands: Hands) -> Iterator[Event]:
+    """The worktree is the branch's tip; the story's files are kept by the pin of its last call."""
+    progress, work = state.going, state.going.work[effect.story]
+    now = hands.repository.snapshot(hands.place)
+    pins: tuple[str, ...] = ()
+    if now not in _kept(work, progress.tip_tree):  # somebody changed files after that call
+        label = f"waiting/{work.label}-{work.iteration}/{now[:12]}"
+        pins = (_pin(work, now, label, progress.last_at, hands),)
+    hands.repository.reset(hands.place, commit=progress.tip)
+    yield StorySetAside(key=effect.key, at=hands.clock.now(), story=effect.story, pins=pins)
+
+
+def take_up(effect: TakeUp, state: RunState, hands: Hands) -> Iterator[Event]:
+    """The worktree is the branch's tip with the story's files merged in; the tip alone where they clash."""
+    progress, repository, place = state.going, hands.repository, hands.place
+    work = progress.work[effect.story]
+    if work.pin is None:
+        raise ProgrammerError(f"Story {effect.story} was set aside before any call of it had ended.")
+    merged = work.pin.tree if work.head == progress.tip else repository.merged(work.pin.commit, progress.tip)
+    tree = progress.tip_tree if merged is None else merged
+    label = f"taken-up/{work.label}-{work.iteration}-{work.calls}"
+    findings = () if repository.snapshot(place) == tree else _settled(state, hands, label=label, before=effect.story)
+    repository.undo_changes(place, tree=tree)
+    repository.remove_creations(place, tree=tree)
+    author = Author(message=f"{work.label}: files on the branch as it is now", at=progress.last_at)
+    yield StoryTakenUp(
+        key=effect.key,
+        at=hands.clock.now(),
+        story=effect.story,
+        head=progress.tip,
+        tree=progress.tip_tree,
+        pin=None if merged is None else repository.pin(place, tree=tree, label=label, author=author),
+        changed=tuple(change.path for change in repository.changes(progress.tip_tree, tree)[:_MOST_CHANGED]),
+        findings=findings,
+    )
 
 
 def scrub_worktree(effect: ScrubWorktree, state: RunState, hands: Hands) -> Iterator[Event]:
@@ -102,7 +155,7 @@ def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[E
     leaving = work.stage
     if not isinstance(leaving, Leaving):
         raise ProgrammerError(f"Story {effect.story} is not being left.")
-    pins = list(_pinned_work(work, leaving, hands))
+    pins = list(_pinned_work(work, leaving, progress.tip_tree, hands))
     commit, tip, tip_tree = None, progress.tip, progress.tip_tree
     if leaving.commit_unproven and work.pin is not None and work.pin.tree != work.tree:
         author = Author(
@@ -131,14 +184,18 @@ def clean_handover(effect: CleanHandover, state: RunState, hands: Hands) -> Iter
     yield HandoverCleaned(key=effect.key, at=hands.clock.now(), story=effect.story)
 
 
-def _pinned_work(work: Work, leaving: Leaving, hands: Hands) -> Iterator[str]:
+def _pinned_work(work: Work, leaving: Leaving, tip_tree: str, hands: Hands) -> Iterator[str]:
     label = f"{leaving.state}/{work.label}-{work.iteration}"
     if work.pin is not None and work.pin.tree != work.tree:
         yield _pin(work, work.pin.tree, label, leaving.at, hands)
     now = hands.repository.snapshot(hands.place)
-    kept = {work.tree} if work.pin is None else {work.tree, work.pin.tree}
-    if now not in kept:  # somebody changed files after the last call had ended
+    if now not in _kept(work, tip_tree):  # somebody changed files after the last call had ended
         yield _pin(work, now, f"{label}-later/{now[:12]}", leaving.at, hands)
+
+
+def _kept(work: Work, tip_tree: str) -> set[str]:
+    """Trees that are reachable already."""
+    return {work.tree, tip_tree} | ({work.pin.tree} if work.pin else set[str]())
 
 
 def _pin(work: Work, tree: str, label: str, at: datetime, hands: Hands) -> str:

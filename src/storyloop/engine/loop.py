@@ -18,7 +18,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.engine.deeds import perform
 from storyloop.engine.hands import Hands
-from storyloop.engine.requests import fact_of, is_calling
+from storyloop.engine.requests import fact_of, is_calling, objection
 from storyloop.engine.secrecy import without_secrets
 from storyloop.ports import Journal, Request
 from storyloop.views.rows import row_of
@@ -188,7 +188,8 @@ class Engine:
             self._interrupted = "stopped by `storyloop stop`"
             return True
         work = self.state.going.work.get(request.story or "")
-        if request.what == "skip" and work is not None:
+        may = objection(self.state, request.what, request.story) is None
+        if may and request.what in ("skip", "answer") and work is not None:
             mine = [deed for deed in self._deeds.values() if _story_of(deed.effect) == request.story]
             for deed in mine:
                 deed.stop.set()

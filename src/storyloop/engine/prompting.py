@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from storyloop.core.asking import questions_left
 from storyloop.core.errand import attempt_of, mode_owed
 from storyloop.core.knowledge import render
 from storyloop.core.policy import Drain, Way
@@ -77,6 +78,8 @@ def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:
         story=story,
         passed=tuple(spec.story(other) for other in passed),
         summaries={other: summary for other, summary in passed.items() if summary},
+        replies=state.going.stories[name].replies,
+        questions=questions_left(state.going, state.effective_config(), name),
         knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
     )
 

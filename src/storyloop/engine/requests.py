@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+from storyloop.core.artifacts import Question
 from storyloop.core.errand import Calling
-from storyloop.core.events import Event, RequestRefused, StoryReopened, StorySkipped
-from storyloop.core.progress import Closing, StoryState, Work
+from storyloop.core.events import Event, QuestionAnswered, RequestRefused, StoryReopened, StorySkipped
+from storyloop.core.progress import Asking, Closing, StoryState, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import can_be_left
 from storyloop.core.words import RunStatus
@@ -24,12 +25,22 @@ def fact_of(state: RunState, request: Request, now: datetime) -> Event:
         return RequestRefused(key=key, at=now, number=request.number, reason=reason or "it names no story")
     if request.what == "skip":
         return StorySkipped(key=key, at=now, story=request.story, number=request.number)
+    work = state.going.work.get(request.story)
+    if work is not None and isinstance(work.stage, Asking):
+        text = chosen(work.stage.question, request.text)
+        return QuestionAnswered(key=key, at=now, story=request.story, number=request.number, text=text)
     return StoryReopened(key=key, at=now, story=request.story, number=request.number, hint=request.text)
+
+
+def chosen(question: Question, reply: str) -> str:
+    """What a human's reply means: an option where it is the number of one, else itself."""
+    number = int(reply) if reply.isdecimal() and reply not in question.options else 0
+    return question.options[number - 1] if 1 <= number <= len(question.options) else reply
 
 
 def objection(state: RunState, what: str, story: str | None) -> str | None:
     """Why this cannot be granted as the run stands; None when it can."""
-    if what not in ("skip", "retry"):
+    if what not in ("skip", "retry", "answer"):
         return "the run was not running" if what == "stop" else f"unknown request {what!r}"
     standing = state.going.stories.get(story or "")
     if standing is None:
@@ -37,6 +48,9 @@ def objection(state: RunState, what: str, story: str | None) -> str | None:
     if state.status is RunStatus.COMPLETED:
         return "the run is completed"
     work = state.going.work.get(story or "")
+    if what == "answer":
+        asks = work is not None and isinstance(work.stage, Asking)
+        return None if asks else f"story {story} asks nothing"
     if what == "retry":
         ended = standing.state in (StoryState.BLOCKED, StoryState.SKIPPED) and work is None
         return None if ended else f"story {story} is {standing.state}: only a blocked or skipped one is retried"

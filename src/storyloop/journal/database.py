@@ -37,6 +37,7 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX inbox_of_run ON inbox (run, number)",
     ),
+    ("ALTER TABLE run ADD COLUMN waits_for TEXT NOT NULL DEFAULT ''",),
 )
 VERSION = len(_SCHEMA)
 

@@ -15,6 +15,7 @@ from storyloop.core.events import (
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
+    QuestionAnswered,
     RequestRefused,
     ReviewStarted,
     RunFinished,
@@ -26,8 +27,10 @@ from storyloop.core.events import (
     StoryLanded,
     StoryLeft,
     StoryReopened,
+    StorySetAside,
     StorySkipped,
     StoryStarted,
+    StoryTakenUp,
     WaitEnded,
     WorktreeOpened,
     WorktreeScrubbed,
@@ -36,7 +39,7 @@ from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
-from storyloop.core.progress import StoryState, waiting_of
+from storyloop.core.progress import StoryState, TakingUp, waiting_of
 from storyloop.core.purpose import (
     RUN,
     Baselining,
@@ -124,8 +127,18 @@ def line_of(event: Event, state: RunState) -> str | None:
             work = state.going.work[story]
             on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
             return f"{label_of(story)}: another run has met the limit of {ref}, so it is not asked; {on}"
+        case WaitEnded(story=story) if story and isinstance(state.going.work[story].stage, TakingUp):
+            default = state.going.stories[story].replies[-1].text
+            return f"{story}: nobody has answered in time, so it goes on with: {_first_line(default)}"
         case WaitEnded(story=story, seconds=seconds):
             return f"{label_of(story)}: goes on after {duration(seconds)}"
+        case StorySetAside(story=story):
+            return f"{story}: waits for a human; its work is set aside"
+        case QuestionAnswered(story=story, text=text):
+            return f"{story}: a human answers: {_first_line(text)}"
+        case StoryTakenUp(story=story, pin=pin):
+            told = "is taken up again" if pin else "is taken up again, on the branch as it is: what it had done clashes"
+            return f"{story}: {told}"
         case StoryLanded(story="", commit=commit):
             return f"the fix of the review's issues is green, committed as {(commit or '')[:12]}{_review_end(state)}"
         case StoryLeft(story="", pins=pins):

@@ -25,7 +25,7 @@ from storyloop.views.rows import (
     show_json,
     story_rows,
 )
-from storyloop.views.words import count, duration, money, tokens
+from storyloop.views.words import count, duration, money, one_line, tokens
 
 _MOST_ISSUES = 5  # on one screen
 _MOST_ROWS = 12  # stories on one screen,
@@ -217,6 +217,23 @@ def _listed(lines: "Iterator[str] | list[str] | tuple[str, ...]") -> list[str]:
     return [listed] if listed else []
 
 
+def question_lines(state: RunState, story: str | None = None) -> list[str]:
+    """What humans are asked, of all stories or one, and how to answer. What an agent wrote begins no line of ours."""
+    lines: list[str] = []
+    for row in story_rows(state):
+        if row.question is not None and story in (None, row.id):
+            asked, run = row.question, state.run_id[:8]
+            until = f" until {asked.until}" if asked.until else ""
+            how = "N, or words of your own" if asked.options else "TEXT"
+            lines += [
+                f"{row.id} asks: {one_line(asked.text)}",
+                *(f"  {number}. {one_line(option)}" for number, option in enumerate(asked.options, start=1)),
+                f"  unless answered{until}: {one_line(asked.default)}",
+                f"  Answer with: storyloop answer {run} {row.id} {how}",
+            ]
+    return lines
+
+
 def _story(row: StoryRow) -> str:
     told = f": {row.reason}" if row.reason else ""
     made = f"{count(row.attempts, 'attempt')}, {count(row.calls, 'call')}"
@@ -224,6 +241,11 @@ def _story(row: StoryRow) -> str:
     lines += [f"- committed as `{commit[:12]}`" for commit in row.commits]
     lines += [f"- work kept by `{pin}`; `git show {pin}` shows it" for pin in row.pins]
     lines += [f"- suspicious: {suspicion}" for suspicion in row.suspicions]
+    lines += [
+        f"- asked: {one_line(reply.question.text)} "
+        f"{'Answered' if reply.by_human else 'Nobody answered, so'}: {one_line(reply.text)}"
+        for reply in row.replies
+    ]
     return f"### {row.id} {row.title}\n\n{row.state}{told} ({made})\n\n" + "\n".join(lines)
 
 
@@ -300,6 +322,7 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
         *told.budgets,
         f"branch {state.branch}  at  {state.going.tip[:12]}",
         *([f"report {report_path}"] if report_path else []),
+        *(["", *asked, ""] if (asked := question_lines(state)) else []),
         *([told.way_on] if told.way_on else []),
     ]
     return "\n".join(lines)
@@ -315,9 +338,9 @@ def _proof(row: StoryRow) -> str:
 
 
 def story_lines(state: RunState, story: str) -> list[str]:
-    """One story: where it stands, its criteria, its commits and pins."""
+    """One story: where it stands, its criteria, its commits and pins, and what was asked about it."""
     row = next(row for row in story_rows(state) if row.id == story)
-    return _story(row).splitlines()
+    return [*_story(row).splitlines(), *question_lines(state, story)]
 
 
 def cost_lines(state: RunState, account: Account) -> list[str]:

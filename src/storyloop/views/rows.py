@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 
 from storyloop.core.artifacts import Issue
+from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.policy import Command
-from storyloop.core.progress import Measurement, StoryProgress, StoryState, Work
+from storyloop.core.progress import Asking, Measurement, Reply, StoryProgress, StoryState, Work
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
@@ -39,7 +40,26 @@ def row_of(state: RunState) -> RunRow:
         worktree=progress.worktree,
         total_usage=msgspec.to_builtins(state.total_usage),
         cost_usd=progress.ledger.total.cost_usd,
+        waits_for="; ".join(waits_for(state)),
     )
+
+
+def waits_for(state: RunState) -> tuple[str, ...]:
+    """What stories ask a human, a sentence each."""
+    return tuple(
+        question_line(work.story, work.stage.question)
+        for work in state.going.work.values()
+        if isinstance(work.stage, Asking)
+    )
+
+
+class QuestionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a story's agent asks a human."""
+
+    text: str
+    options: tuple[str, ...]
+    default: str  # what holds unanswered,
+    until: str | None  # from then on; None: nothing goes on without an answer
 
 
 class CriterionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +92,8 @@ class StoryRow(msgspec.Struct, frozen=True, kw_only=True):
     suspicions: tuple[Suspicion, ...]
     evidence: tuple[CriterionRow, ...]
     continuation: dict[str, Any]
+    question: QuestionRow | None
+    replies: tuple[Reply, ...]
 
 
 class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +264,18 @@ def _criterion_row(
     )
 
 
+def _question(state: RunState, work: Work) -> QuestionRow | None:
+    if not isinstance(work.stage, Asking):
+        return None
+    asked, until = work.stage.question, deadline_of(work.stage, state.effective_config())
+    return QuestionRow(
+        text=asked.text,
+        options=asked.options,
+        default=asked.default,
+        until=until and until.isoformat().replace("+00:00", "Z"),
+    )
+
+
 def _story_row(state: RunState, story: Story) -> StoryRow:
     standing, work = state.going.stories[story.id], state.going.work.get(story.id)
     cs = work.cs if work is not None else fresh_continuation(state.effective_config())
@@ -257,6 +291,8 @@ def _story_row(state: RunState, story: Story) -> StoryRow:
         commits=standing.commits,
         pins=standing.pins,
         suspicions=tuple(dict.fromkeys((*standing.suspicions, *(work.suspicions if work is not None else ())))),
+        question=_question(state, work) if work is not None else None,
+        replies=standing.replies,
         evidence=evidence_rows(state, story),
         continuation=msgspec.to_builtins(cs),
     )

@@ -46,3 +46,8 @@ def money(spending: Spending) -> str:
 def clock_time(moment: datetime) -> str:
     """A moment in UTC, to the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def one_line(text: str) -> str:
+    """Somebody's text within a line of ours."""
+    return " ".join(text.split())

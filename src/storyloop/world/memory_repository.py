@@ -250,6 +250,22 @@ class MemoryRepository:
             lines += difflib.unified_diff(before, after, f"a/{_shown(path)}", f"b/{_shown(path)}", lineterm="")
         return "\n".join(lines)[:most]
 
+    def merged(self, commit: str, onto: str) -> str | None:
+        """File by file: two changes of one file clash, wherever in it they are."""
+        theirs, ours = self._commits[commit].tree, self.tree_of(onto)
+        base, merged = self._trees[self.tree_of(self._commits[commit].parent or commit)], self.tree_files(ours)
+        for path in base.keys() | self._trees[theirs].keys():
+            before, wanted = base.get(path), self._trees[theirs].get(path)
+            if wanted == before or wanted == merged.get(path):
+                continue
+            if merged.get(path) != before:
+                return None
+            if wanted is None:
+                del merged[path]
+            else:
+                merged[path] = wanted
+        return self._make_tree(merged)
+
     def close_worktree(self, place: Place) -> None:
         self._worktrees.pop(place.worktree, None)
 

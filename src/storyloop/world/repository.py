@@ -25,6 +25,7 @@ _EMPTY_TREE = {
     64: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
 _LARGE = 5_000_000  # bytes
+_CLASHES, _TOO_OLD = 1, 129  # what a merge of trees exits with
 _AT_ONCE = 1000  # paths on one command line
 
 
@@ -173,6 +174,12 @@ class GitRepository:
     def diff(self, old_tree: str, new_tree: str, *, most: int) -> str:
         patch = self._patch(old_tree, new_tree, "--find-renames")
         return patch[: 4 * most].decode(errors="replace")[:most]
+
+    def merged(self, commit: str, onto: str) -> str | None:
+        argv = ("merge-tree", "--write-tree", "--no-messages", onto, commit)
+        if self._git.ask(*argv).code in (_CLASHES, _TOO_OLD):
+            return None
+        return self._git.line(*argv)
 
     def close_worktree(self, place: Place) -> None:
         own = own_directory(place)
