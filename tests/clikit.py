@@ -69,7 +69,7 @@ class User:
             self.repo,
             {
                 "storyloop.toml": f'[agents.{name}]\nkind = "command"\ncommand = ["sh", "{program}"]\n'
-                f'[chains]\ndefault = ["{name}"]\n[sandbox]\nmode = "off"\n{settings}'
+                f'[chains]\ndefault = ["{name}"]\n[review]\nenabled = false\n[sandbox]\nmode = "off"\n{settings}'
             },
             env=self.env,
         )

@@ -111,6 +111,8 @@ REPORT = [
     "not_measured",
     "final_proof",
     "review",
+    "issues",
+    "unmended",
     "suspicions",
     "findings",
     "seconds",

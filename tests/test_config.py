@@ -753,7 +753,10 @@ def test_every_value_in_force_is_shown_with_its_origin(place: Place) -> None:
 def test_a_key_or_a_section_can_be_asked_for(place: Place) -> None:
     """Anything else is answered with the nearest right key."""
     loaded = place.load(repository=MINE)
-    assert [(row.key, row.value) for row in rows(loaded, "review")] == [("review.enabled", True)]
+    assert [(row.key, row.value) for row in rows(loaded, "review")] == [
+        ("review.enabled", True),
+        ("review.severity", "major"),
+    ]
     assert [row.key for row in rows(loaded, "agents.mine")] == ["agents.mine.kind", "agents.mine.command"]
     assert [row.value for row in rows(loaded, "limits.max_wait")] == ["24h"]
     assert rows(loaded, "checks") == rows(loaded, "agents.min") == ()

@@ -173,7 +173,7 @@ def test_the_report_fits_one_screen_and_says_why_agents_were_asked_again(user: U
     assert sum(1 + max(0, len(line) - 1) // 80 for line in done.out.splitlines()) <= 24
     assert "criteria: 2 proven\n" in done.out
     assert "; asked again: 6 red" in done.out
-    assert "review: not run; final proof: 2 commands green in a clean worktree\n" in done.out
+    assert "review: turned off; final proof: 2 commands green in a clean worktree\n" in done.out
 
 
 def test_later_work_on_the_branch_begins_with_what_was_learnt(user: User) -> None:

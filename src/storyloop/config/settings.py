@@ -52,7 +52,7 @@ _DRAINS = {
     Drain.PR: "Who writes the pull request's text; runs only when bound here.",
     Drain.CONFLICT: "Who settles clashes between stories.",
 }
-_RUN_NOW = (Drain.PLAN, Drain.STORY, Drain.COMMIT)
+_RUN_NOW = (Drain.PLAN, Drain.STORY, Drain.REVIEW, Drain.FIX, Drain.COMMIT)
 
 SETTINGS = (
     Setting("agents.*.kind", kinds.one_of(WrittenKind), "How the agent is spoken to."),

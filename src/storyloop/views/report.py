@@ -11,7 +11,7 @@ import msgspec
 
 from storyloop.core.budget import nearly_spent
 from storyloop.core.evidence import Verdict
-from storyloop.core.progress import ParkedFor, StoryState
+from storyloop.core.progress import OpenIssue, ParkedFor, StoryState
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.account import Account, Retry, Spent
@@ -20,7 +20,8 @@ from storyloop.views.rows import (
     StoryRow,
     check_rows,
     final_line,
-    issue_lines,
+    issue_line,
+    open_issues,
     review_line,
     show_json,
     story_rows,
@@ -63,7 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     not_measured: tuple[str, ...]  # and what else nobody has measured
     final_proof: str
     review: str
-    issues: tuple[str, ...]  # that the review found and that are open,
+    issues: tuple[OpenIssue, ...]  # that the review found and that are open,
     unmended: tuple[str, ...]  # and refs that keep fixes which were not green
     suspicions: tuple[str, ...]  # that a change bends its own proof
     findings: tuple[str, ...]  # what agents or checks did that was undone or set aside
@@ -87,7 +88,7 @@ def report_of(state: RunState, account: Account, now: datetime) -> Report:
         not_measured=tuple(_not_measured(state)),
         final_proof=final_line(state),
         review=review_line(state),
-        issues=tuple(issue_lines(state)),
+        issues=open_issues(state),
         unmended=state.going.review.pins,
         suspicions=tuple(f"{row.id}: {suspicion}" for row in rows for suspicion in row.suspicions),
         findings=tuple(dict.fromkeys(finding.detail for finding in state.going.findings)),
@@ -201,7 +202,10 @@ def report(state: RunState, account: Account, now: datetime) -> str:
         "Checks": _listed(checks),
         "Not proven": _listed(told.not_proven),
         "Not measured": _listed(told.not_measured),
-        "Review": [told.review, *_listed(told.issues), *_listed(f"a fix is kept by `{pin}`" for pin in told.unmended)],
+        "Review": [
+            told.review,
+            *_listed([*map(issue_line, told.issues), *(f"a fix that was not green: `{pin}`" for pin in told.unmended)]),
+        ],
         "Retries": _listed(_retried(retry) for retry in account.retries),
         "What it cost": _table("phase", account.phases) + _table("agent", account.agents),
         "What was undone or set aside": _listed(told.findings),
@@ -299,7 +303,7 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
     if any(row.pins for row in rows if row.id not in told.shipped):
         lines.append(f"  What they left is kept; how to see it: storyloop show {state.run_id[:8]} --story ID")
     lines.append("")
-    lines += told.issues[:_MOST_ISSUES]
+    lines += map(issue_line, told.issues[:_MOST_ISSUES])
     if len(told.issues) > _MOST_ISSUES:
         lines.append(f"and {count(len(told.issues) - _MOST_ISSUES, 'more issue')}")
     if told.verdicts:

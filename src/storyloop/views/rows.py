@@ -10,7 +10,7 @@ from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.policy import Command
-from storyloop.core.progress import Asking, Measurement, Reply, StoryProgress, StoryState, Work
+from storyloop.core.progress import Asking, Measurement, OpenIssue, Reply, StoryProgress, StoryState, Work
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
@@ -175,10 +175,14 @@ def review_line(state: RunState) -> str:
     return f"review: {review.end} after {cycles}{left}{why}{unseen}"
 
 
-def issue_lines(state: RunState) -> list[str]:
-    """The issues that are open, the worst first; who mends which is not known, so each is told as it was last seen."""
-    known = sorted(state.going.review.open, key=lambda one: list(Severity).index(one.issue.severity))
-    return [f"{one.issue.severity} {_place(one.issue)}{one.issue.text} [{one.fingerprint}]" for one in known]
+def open_issues(state: RunState) -> tuple[OpenIssue, ...]:
+    """The issues that are open, the worst first, each as it was last seen."""
+    return tuple(sorted(state.going.review.open, key=lambda one: list(Severity).index(one.issue.severity)))
+
+
+def issue_line(known: OpenIssue) -> str:
+    """An issue in a line."""
+    return f"{known.issue.severity} {_place(known.issue)}{known.issue.text} [{known.fingerprint}]"
 
 
 def _place(issue: Issue) -> str:
@@ -209,7 +213,6 @@ def show_json(state: RunState, *, report: object) -> dict[str, Any]:
             "active_seconds": ledger.active,
             "by_agent": ledger.by_agent,
         },
-        "review": progress.review,
         "bounds": bounds_of(len(progress.stories), progress.spec, policy, plans=progress.plans),
         "report": report,
     }
