@@ -215,7 +215,7 @@ def _subject(state: RunState, name: str) -> str:
     if name != RUN:
         return f"{name}: {state.going.spec.story(name).title}"
     issues = gating_issues(state.going, state.effective_config())
-    return f"Review: mend {issues[0].issue.text}"[:120] if len(issues) == 1 else f"Review: mend {len(issues)} issues"
+    return f"Review: mend {len(issues)} issue{'s' * (len(issues) != 1)}"
 
 
 def _unproven_message(story: Story, leaving: Leaving, run_id: str, key: str) -> str:

@@ -41,7 +41,6 @@ from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
 from storyloop.core.progress import StoryState, TakingUp, waiting_of
 from storyloop.core.purpose import (
-    RUN,
     Baselining,
     Checking,
     Demonstrating,
@@ -51,7 +50,6 @@ from storyloop.core.purpose import (
     Reproving,
     SettingUp,
     Trying,
-    label_of,
 )
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
@@ -63,14 +61,6 @@ _ASKED = {
     Mode.CONTINUATION: "continues with",
     Mode.FORMAT_RETRY: "asks for a valid artifact from",
     Mode.SAME_AGENT_RETRY: "asks again",
-}
-
-
-_ROLES = {
-    Drain.REVIEW: " to review",
-    Drain.FIX: " to mend the review's issues",
-    Drain.PLAN: " for the plan",
-    Drain.COMMIT: " for a commit message",
 }
 
 
@@ -126,12 +116,12 @@ def line_of(event: Event, state: RunState) -> str | None:
         case LimitLearned(story=story, drain=drain, ref=ref, until=until):
             work = state.going.work[story]
             on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
-            return f"{label_of(story)}: another run has met the limit of {ref}, so it is not asked; {on}"
+            return f"{story or drain}: another run has met the limit of {ref}, so it is not asked; {on}"
         case WaitEnded(story=story) if story and isinstance(state.going.work[story].stage, TakingUp):
             default = state.going.stories[story].replies[-1].text
             return f"{story}: nobody has answered in time, so it goes on with: {_first_line(default)}"
         case WaitEnded(story=story, seconds=seconds):
-            return f"{label_of(story)}: goes on after {duration(seconds)}"
+            return f"{story or 'the run'}: goes on after {duration(seconds)}"
         case StorySetAside(story=story):
             return f"{story}: waits for a human; its work is set aside"
         case QuestionAnswered(story=story, text=text):
@@ -189,7 +179,7 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
             return f"{story}: criterion {number} before the work: {before}"
         case Checking(story=story, check=check):
             gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
-            return f"{label_of(story)}: check {check} {shown}{gating}"
+            return f"{story or Drain.FIX}: check {check} {shown}{gating}"
         case Demonstrating(story=story, criterion=number):
             return f"{story}: criterion {number} {shown}"
         case Trying(of=of):
@@ -197,7 +187,7 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
             fails = "red, as it should be" if reading is Reading.RED else shown
             return f"{of.story}: {name} with the new tests, without the work: {fails}"
         case Reproving(story=story, criterion=number):
-            return f"{label_of(RUN)}: {story}, criterion {number} {shown}"
+            return f"{Drain.FIX}: {story}, criterion {number} {shown}"
         case FinalChecking(check=check):
             gating = " (inherited, not gating)" if check in state.going.inherited and not reading.is_green else ""
             return f"final proof: check {check} {shown}{gating}{_final_end(state)}"
@@ -226,7 +216,7 @@ def _why(event: CommandMeasured) -> str:
 
 
 def _call_ended(event: CallEnded, state: RunState) -> str:
-    who = f"{label_of(event.story)}: {event.ref}"
+    who = f"{event.story or event.drain}: {event.ref}"
     spent = f" after {duration(event.report.seconds)}"
     match event.report.outcome:
         case Answered(artifact=Plan(spec=spec)) if lacking := unprovable(spec, state.effective_config()):
