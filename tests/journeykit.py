@@ -219,7 +219,7 @@ def told(event: Event) -> str:
         case StorySkipped():
             return f"skip {event.story}"
         case StoryReopened():
-            return f"reopen {event.story}"
+            return f"reopen {label_of(event.story)}"
         case RequestRefused():
             return "refuse"
         case RunInterrupted():

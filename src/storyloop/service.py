@@ -33,6 +33,7 @@ from storyloop.core.policy import (
 )
 from storyloop.core.progress import ParkedFor, StoryState
 from storyloop.core.reduce import reduce
+from storyloop.core.review import is_review_due
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
@@ -466,5 +467,7 @@ def _can_go_on(state: RunState) -> bool:
     if state.status is RunStatus.COMPLETED:
         return False
     if state.status is not RunStatus.FAILED or state.going.failure:
+        return True
+    if is_review_due(state.going, state.effective_config(), state.review_iteration):
         return True
     return bool(state.going.work) or any(s.state is StoryState.OPEN for s in state.going.stories.values())

@@ -59,6 +59,9 @@ SCRIPT = Scenario(
             owed=r"^US-001-\d+-story-1-",
         ),
         Part((ModelTurn(does=WriteFile("two.txt", "two\n")), done("Two."), ModelTurn(says="Done.")), owed=r"^US-002-"),
+        Part(
+            (ModelTurn(does=WriteFile(ARTIFACT, "<issues><none/></issues>\n")), ModelTurn(says="Done.")), owed="review"
+        ),
     )
 )
 
@@ -80,7 +83,6 @@ def main(name: str, place: Path, kind: str | None = None) -> int:
         settings = {
             "agents": {name: {**({"kind": kind} if kind else {}), "model": filled(offline.model, words), "env": env}},
             "chains": {"default": [name]},
-            "review": {"enabled": False},
             "limits": {"call_timeout": "60s", "calls_per_errand": 4, "same_agent_retries": 1},
         }
         (repository / "storyloop.toml").write_text(tomlkit.dumps(settings))

@@ -38,7 +38,10 @@ def stop(run_id: str | None) -> int:
 @click.argument("story")
 @click.option("--with", "hint", default="", metavar="TEXT", help="A hint that the agent is given.")
 def retry(run_id: str, story: str, hint: str) -> int:
-    """Give a blocked or skipped story another iteration, and those that it blocks."""
+    """Give a blocked or skipped story another iteration, and those that it blocks.
+
+    With `review` in the place of a story, a review that did not converge gets another round.
+    """
     return _asked("retry", run_id, story, text=hint)
 
 

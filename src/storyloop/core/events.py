@@ -206,7 +206,7 @@ class StorySkipped(_Event, frozen=True, kw_only=True, tag="story_skipped"):
 
 
 class StoryReopened(_Event, frozen=True, kw_only=True, tag="story_reopened"):
-    """A human asked for another iteration over a story that had ended."""
+    """A human asked for another iteration over a story that had ended, or (`RUN`) for another round of the review."""
 
     story: str
     number: int

@@ -88,6 +88,7 @@ from storyloop.core.progress import (
     waiting_of,
 )
 from storyloop.core.purpose import (
+    RUN,
     Baselining,
     Checking,
     Demonstrating,
@@ -98,7 +99,7 @@ from storyloop.core.purpose import (
     SettingUp,
     Trying,
 )
-from storyloop.core.review import is_shipped, review_started
+from storyloop.core.review import is_review_due, is_shipped, review_reopened, review_started
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import (
     block_all_dependents,
@@ -245,7 +246,7 @@ def _fold(run: Draft, event: Event) -> None:
             _skipped(run, event)
         case StoryReopened():
             _inbox_seen(run, event.number)
-            _reopened(run, event)
+            review_reopened(run, event) if event.story == RUN else _reopened(run, event)
         case RequestRefused(number=number):
             _inbox_seen(run, number)
         case RunInterrupted(number=number):
@@ -363,6 +364,7 @@ def _reopened(run: Draft, event: StoryReopened) -> None:
 
 def _resumed(run: Draft, event: RunResumed) -> None:
     unfinished = any(s.state is StoryState.OPEN for s in run.stories.values()) or bool(run.work)
+    unfinished = unfinished or is_review_due(run, run.effective_config(), run.review_iteration)
     failed_early = run.status is RunStatus.FAILED and bool(run.failure)
     expect(run.status is not RunStatus.COMPLETED, run, event)
     expect(run.status is not RunStatus.FAILED or unfinished or failed_early, run, event)

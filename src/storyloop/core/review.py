@@ -20,7 +20,7 @@ from storyloop.core import errand as errands
 from storyloop.core.artifacts import DevelopmentResult, FixResult, Issue, Issues
 from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
-from storyloop.core.events import ReviewStarted, StoryLanded, StoryLeft
+from storyloop.core.events import ReviewStarted, StoryLanded, StoryLeft, StoryReopened
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import (
@@ -104,8 +104,16 @@ def review_started(run: Draft, event: ReviewStarted) -> None:
             errand=errand,
             cs=cs.begin_cleanup(),
             stage=Building(),
+            hint=run.hints.get(RUN, ""),
         )
     )
+
+
+def review_reopened(run: Draft, event: StoryReopened) -> None:
+    """A human wants another round of a review that did not converge, with cycles of its own."""
+    expect(RUN not in run.work and run.review.end not in (None, ReviewEnd.CONVERGED), run, event)
+    run.review, run.review_iteration = replace(run.review, end=None, reason=""), 0
+    run.hints = run.hints | {RUN: event.hint}
 
 
 def reviewed(run: Draft, work: Work, issues: Issues, now: datetime) -> None:

@@ -5,7 +5,8 @@ from datetime import datetime
 from storyloop.core.artifacts import Question
 from storyloop.core.errand import Calling
 from storyloop.core.events import Event, QuestionAnswered, RequestRefused, StoryReopened, StorySkipped
-from storyloop.core.progress import Asking, Closing, StoryState, Work
+from storyloop.core.progress import Asking, Closing, ReviewEnd, StoryState, Work
+from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import can_be_left
 from storyloop.core.words import RunStatus
@@ -29,7 +30,13 @@ def fact_of(state: RunState, request: Request, now: datetime) -> Event:
     if work is not None and isinstance(work.stage, Asking):
         text = chosen(work.stage.question, request.text)
         return QuestionAnswered(key=key, at=now, story=request.story, number=request.number, text=text)
-    return StoryReopened(key=key, at=now, story=request.story, number=request.number, hint=request.text)
+    story = RUN if _is_review(state, request.story) else request.story
+    return StoryReopened(key=key, at=now, story=story, number=request.number, hint=request.text)
+
+
+def _is_review(state: RunState, story: str | None) -> bool:
+    """Whether `retry RUN review` is meant: no story is called so."""
+    return story == "review" and story not in state.going.stories
 
 
 def chosen(question: Question, reply: str) -> str:
@@ -42,11 +49,14 @@ def objection(state: RunState, what: str, story: str | None) -> str | None:
     """Why this cannot be granted as the run stands; None when it can."""
     if what not in ("skip", "retry", "answer"):
         return "the run was not running" if what == "stop" else f"unknown request {what!r}"
+    if state.status is RunStatus.COMPLETED:
+        return "the run is completed"
+    if what == "retry" and _is_review(state, story):
+        ended = RUN not in state.going.work and state.going.review.end not in (None, ReviewEnd.CONVERGED)
+        return None if ended else "only a review that ended without converging is done again"
     standing = state.going.stories.get(story or "")
     if standing is None:
         return f"the run has no story {story}"
-    if state.status is RunStatus.COMPLETED:
-        return "the run is completed"
     work = state.going.work.get(story or "")
     if what == "answer":
         asks = work is not None and isinstance(work.stage, Asking)

@@ -144,6 +144,8 @@ def line_of(event: Event, state: RunState) -> str | None:
             return f"{story} {standing.state}: {standing.reason}{kept}"
         case StorySkipped(story=story):
             return f"{story}: a human said to skip it"
+        case StoryReopened(story=""):
+            return "a human asked for another round of the review"
         case StoryReopened(story=story):
             return f"{story}: a human asked for another try"
         case RequestRefused(reason=reason):

@@ -11,7 +11,7 @@ import msgspec
 
 from storyloop.core.budget import nearly_spent
 from storyloop.core.evidence import Verdict
-from storyloop.core.progress import OpenIssue, ParkedFor, StoryState
+from storyloop.core.progress import OpenIssue, ParkedFor, ReviewEnd, StoryState
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.account import Account, Retry, Spent
@@ -134,6 +134,8 @@ def way_on(state: RunState) -> str | None:
             return f"Go on with: storyloop resume {run}{raise_it}"
         case RunStatus.FAILED if blocked:
             return f"Try a story again with: storyloop retry {run} {blocked[0]}, then: storyloop resume {run}"
+        case RunStatus.FAILED if state.going.review.end not in (None, ReviewEnd.CONVERGED):
+            return f"Review once more with: storyloop retry {run} review, then: storyloop resume {run}"
         case RunStatus.FAILED if state.going.failure:
             return f"Mend the cause, then: storyloop resume {run}"
         case _:
