@@ -77,7 +77,7 @@ def test_the_matrix_is_as_it_was_measured(agent: str, env: dict[str, str], place
 def test_a_run_of_two_stories_is_driven_to_its_end(
     agent: str, kind: tuple[str, ...], env: dict[str, str], place: Path
 ) -> None:
-    """A file is edited, a red check turns green in a continuation, and each story is a commit."""
+    """A file is edited, a red check turns green in a continuation, each story is a commit, and it is reviewed."""
     if kind and agent not in BY_ACP:
         pytest.skip(f"{agent} is run by its own stream only.")
     repository = place / "repository"
@@ -104,8 +104,9 @@ def test_a_run_of_two_stories_is_driven_to_its_end(
         text=True,
         check=True,
     )
-    stories = json.loads(shown.stdout)["stories"]
-    assert [(story["state"], story["attempts"], story["calls"]) for story in stories] == [
+    told = json.loads(shown.stdout)
+    assert told["report"]["review"] == "review: converged after 1 cycle"
+    assert [(story["state"], story["attempts"], story["calls"]) for story in told["stories"]] == [
         ("passed", 2, 2),
         ("passed", 1, 1),
     ]
