@@ -13,11 +13,12 @@ import click
 from storyloop.cli.json_text import json_line
 from storyloop.core.events import CallEnded, CallStarted, Event
 from storyloop.core.progress import StoryState
+from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
 from storyloop.views.account import Account
 from storyloop.views.history import lines_of
 from storyloop.views.report import report_json, summary
-from storyloop.views.rows import waits_for
+from storyloop.views.rows import final_line, review_line, waits_for
 from storyloop.views.words import count, duration, money
 from storyloop.world.text import readable
 
@@ -145,20 +146,27 @@ class LiveFace(PlainFace):
         if state is None:
             return Text("")
         progress = state.going
-        ended = sum(
-            s.state in (StoryState.PASSED, StoryState.BLOCKED, StoryState.SKIPPED) for s in progress.stories.values()
-        )
-        story = state.current_story
-        title = f"{story}  {progress.spec.story(story).title}" if story else "between two stories"
-        place = f"story {min(ended + 1, len(progress.stories))} of {len(progress.stories)}  {title}"
         elapsed = duration((datetime.now(UTC) - state.started_at).total_seconds())
         used = f"{count(progress.ledger.calls, 'call')}, {_tokens(state)}{money(progress.ledger.total)}"
-        first = "before the first story: they are not planned yet" if progress.spec.is_free_form else place
         second = f"{state.machine_state}  {elapsed}  {used}"
-        lines = [first, second] + ([f"  {self._doing}"] if self._doing else [])
+        lines = [_place(state), second] + ([f"  {self._doing}"] if self._doing else [])
         lines += [f"{line}  (storyloop answer {state.run_id[:8]} {line.split()[0]} TEXT)" for line in waits_for(state)]
         width = max(20, self._console.width - 1)
         return Text("\n" + "\n".join(readable(line)[:width] for line in lines), style="bold")
+
+
+def _place(state: RunState) -> str:
+    """What the run is at."""
+    progress = state.going
+    if progress.spec.is_free_form:
+        return "before the first story: they are not planned yet"
+    if progress.final.owed or RUN in progress.work:
+        return final_line(state) if progress.final.owed else review_line(state)
+    ended = (StoryState.PASSED, StoryState.BLOCKED, StoryState.SKIPPED)
+    number, stories = sum(s.state in ended for s in progress.stories.values()), len(progress.stories)
+    story = state.current_story
+    title = f"{story}  {progress.spec.story(story).title}" if story else "between two stories"
+    return f"story {min(number + 1, stories)} of {stories}  {title}"
 
 
 def _tokens(state: RunState) -> str:
