@@ -1,8 +1,9 @@
 """Journeys: whole runs as data, and how one is played.
 
-A journey (tests/journeys/*.toml) says what lies in the repository, what the spec asks, what each scripted agent does,
-what a person does (`act`), and what must come of it: the facts of each act as lines (`told`), exit codes, the commits
-and files of the branch, where each story stands, what is kept by refs, what an agent was told.
+A journey (tests/journeys/*.toml; of agents that lie: tests/liars/*.toml) says what lies in the repository, what the
+spec asks, what each scripted agent does, what a person does (`act`), and what must come of it: the facts of each act as
+lines (`told`), exit codes, the commits and files of the branch, where each story stands, what is kept by refs, what an
+agent was told, what the report says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -63,9 +64,11 @@ from storyloop.core.purpose import (
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.service import Prepared, Service, exit_code
+from storyloop.views.account import account_of
+from storyloop.views.report import report
 from storyloop.views.rows import evidence_rows
 
-FOLDER = Path(__file__).with_name("journeys")
+FOLDERS = {name: Path(__file__).with_name(name) for name in ("journeys", "liars")}
 BRANCH = "feature/journey"
 _DEAD = (RunStatus.RUNNING, RunStatus.INTERRUPTED)
 
@@ -139,7 +142,8 @@ class Expected(_Said, frozen=True, kw_only=True):
     inherited: list[str] = []
     waited: float | None = None  # seconds in all, by the hand-wound clock
     told: list[Told] = []
-    report: list[str] = []  # sentences that the report has
+    report: list[str] = []  # sentences that the report has,
+    sections: dict[str, list[str]] = {}  # and by the heading that they stand under; the first has none
 
 
 class Journey(_Said, frozen=True, kw_only=True):
@@ -160,8 +164,9 @@ class Journey(_Said, frozen=True, kw_only=True):
 
 
 def journeys() -> dict[str, Journey]:
-    """Every journey by its name."""
-    return {path.stem: msgspec.toml.decode(path.read_bytes(), type=Journey) for path in sorted(FOLDER.glob("*.toml"))}
+    """Every journey by its name, the liars' too."""
+    paths = sorted(path for folder in FOLDERS.values() for path in folder.glob("*.toml"))
+    return {path.stem: msgspec.toml.decode(path.read_bytes(), type=Journey) for path in paths}
 
 
 # --- what a fact says -----------------------------------------------------------------------------------------
@@ -392,6 +397,12 @@ class Play:
         """What this act does is done already: it was cut behind its last fact."""
         begun = {"opened", "resumed", "resumed amended"}.intersection(self._news())
         return bool(begun) and self.world.archive.rows(None)[0].status not in _DEAD
+
+    def report(self) -> str:
+        """The file, or what it would hold where the run has not ended."""
+        state = self.state()
+        account = account_of(event for _, event in self.world.archive.events(self.run_id))
+        return self.world.report(state) or report(state, account, state.going.last_at)
 
     def outcome(self) -> Outcome:
         """What has come of it so far."""

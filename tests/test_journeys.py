@@ -1,11 +1,14 @@
-"""Journeys: each file of tests/journeys is played in memory, and some with real git and processes too."""
+"""Journeys: each file of tests/journeys and tests/liars is played in memory, with real git and processes, or both."""
 
+import contextlib
 from pathlib import Path
 
+import psutil
 import pytest
 
 from journeykit import Journey, Play, journeys
 from journeyworlds import MemoryWorld, RealWorld
+from storyloop.core.bounds import bounds_of
 
 JOURNEYS = journeys()
 IN_MEMORY = [name for name, journey in JOURNEYS.items() if journey.memory]
@@ -36,8 +39,29 @@ def played(journey: Journey, play: Play) -> None:
         prompt = play.world.told(told.call)
         assert [text for text in told.holds if text not in prompt] == []
         assert [text for text in told.lacks if text in prompt] == []
-    report = play.world.report(play.state())
+    report = play.report()
     assert [text for text in expect.report if text not in report] == []
+    parts = sections(report)
+    assert {of: [text for text in texts if text not in parts[of]] for of, texts in expect.sections.items()} == {
+        of: [] for of in expect.sections
+    }
+    assert_within_bounds(play)
+
+
+def sections(report: str) -> dict[str, str]:
+    """The text of the report by its headings; what stands before the first has none."""
+    begin, *rest = f"\n{report}".split("\n## ")
+    return {"": begin} | {heading: text for heading, _, text in (part.partition("\n") for part in rest)}
+
+
+def assert_within_bounds(play: Play) -> None:
+    """It cost no more than is told before it starts; each retry that a person asks for may cost a story more."""
+    state, retries = play.state(), [act for act in play.journey.act if act.do == "retry"]
+    going, ledger = state.going, state.going.ledger
+    most = bounds_of(len(going.stories) + len(retries), going.spec, state.effective_config(), plans=going.plans)
+    assert ledger.calls <= most.calls
+    assert ledger.total.seconds <= most.agent_seconds
+    assert ledger.waited <= most.wait_seconds
 
 
 def besides(journey: Journey, pins: list[dict[str, str]]) -> dict[str, str]:
@@ -57,5 +81,16 @@ def test_a_journey_comes_to_what_its_file_says(name: str, tmp_path: Path) -> Non
 @pytest.mark.processes
 @pytest.mark.parametrize("name", REAL)
 def test_a_journey_comes_to_the_same_with_real_git_and_processes(name: str, tmp_path: Path) -> None:
-    """The same facts, commits, files, standings, pins, prompts and report."""
+    """The same facts, commits, files, standings, pins, prompts and report; no process is left at work there."""
     played(JOURNEYS[name], Play(JOURNEYS[name], RealWorld(JOURNEYS[name], tmp_path)))
+    assert at_work_below(tmp_path) == []
+
+
+def at_work_below(place: Path) -> list[str]:
+    """The processes whose directory is there."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if place in (cwd := Path(process.cwd())).parents or cwd == place:
+                found.append(" ".join(process.cmdline()))
+    return found

@@ -269,7 +269,8 @@ def test_usage_and_session_are_reported_however_the_call_ends(bench: Bench) -> N
         report = bench.play(steps + more)
         assert report.usage == Usage(input_tokens=10, output_tokens=2, model="small")
         assert report.session == "s-1"
-    assert bench.play('{ usage = { model = "big" } }').usage == Usage(model="big")
+    assert bench.play('{ usage = { output_tokens = 1, model = "big" } }').usage == Usage(output_tokens=1, model="big")
+    assert bench.play('{ usage = { input_tokens = 0, model = "big" } }').usage is None  # no call takes no token
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,7 @@ def test_a_script_without_a_turn_for_it_is_a_fault_of_the_configuration(bench: B
     outcome = bench.ask('[[turn]]\nstory = "US-009"\nsteps = []\n').outcome
     assert isinstance(outcome, Failed)
     assert outcome.failure is Failure.CONFIG
-    assert "has no turn for story US-001, drain story, attempt 0, call 1, mode fresh." in outcome.message
+    assert "has no turn for story US-001, drain story, iteration 0, attempt 0, call 1, mode fresh." in outcome.message
 
 
 def test_the_same_call_is_never_launched_twice(bench: Bench) -> None:
@@ -449,6 +450,7 @@ def test_a_program_finds_everything_in_its_environment(processes: Processes) -> 
         "STORYLOOP_RUN": "run-1",
         "STORYLOOP_STORY": "US-001",
         "STORYLOOP_DRAIN": "story",
+        "STORYLOOP_ITERATION": "0",
         "STORYLOOP_ATTEMPT": "2",
         "STORYLOOP_CALL": "4",
         "STORYLOOP_MODE": "continuation",

@@ -50,8 +50,10 @@ def report_of(order: CallOrder, ended: Exit, traces: Traces) -> CallReport:
     """The report of a call whose process has ended; raises `OperatorError` where it never ran because of us."""
     told, complaint = _read_report(traces.report)
     usage = told.usage
-    if usage is not None and usage.model is None:
-        usage = msgspec.structs.replace(usage, model=order.ref.model)
+    if usage is not None:
+        usage = msgspec.structs.replace(usage, model=usage.model or order.ref.model)
+        if usage == Usage(model=usage.model):
+            usage = None  # no call takes no token: it only did not tell
     snippet = readable(traces.stdout_tail)[-_MAX_SNIPPET:]
     return CallReport(
         outcome=_outcome(order, ended, traces, told.failure),

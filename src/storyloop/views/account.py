@@ -219,6 +219,8 @@ def _cause_of(ended: CallEnded) -> tuple[str, str]:
                 return "secret", f"a secret stood in its work: {ended.secrets[0]}"
             if not ended.changed:
                 return "unchanged", f"{ended.ref} said {status}, and nothing had changed"
+            if bent := ", ".join(f"{suspicion.kind} in {suspicion.path}" for suspicion in ended.suspicions):
+                return status.value, f"{ended.ref} said {status}, and its change is suspicious: {bent}"
             return status.value, f"{ended.ref} said {status}"
         case Answered(artifact=Plan()):  # one that could be taken is the last
             return "format", f"{ended.ref} gave a plan with too few commands to prove its stories"
