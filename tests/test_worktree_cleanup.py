@@ -19,7 +19,7 @@ def test_a_shipped_runs_worktree_goes_only_when_asked(tmp_path: Path, cleanup: s
     )
     (repository / "storyloop.toml").write_text(
         f'[worktree]\ncleanup = {cleanup}\n[agents.one]\nkind = "command"\ncommand = ["sh", "-c", "{agent}"]\n'
-        '[chains]\ndefault = ["one"]\n[checks]\nfine = "true"\n'
+        '[chains]\ndefault = ["one"]\n[review]\nenabled = false\n[checks]\nfine = "true"\n'
     )
     (repository / "spec.md").write_text(
         "# T\n## User Stories\n### A-1: One\n**Acceptance Criteria:**\n- [ ] There is a file\n"
