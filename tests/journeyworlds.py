@@ -42,6 +42,7 @@ from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.notifier import SilentNotifier
 from storyloop.world.papers import MemoryPapers
 from storyloop.world.redaction import Redactor
+from storyloop.world.symbols import symbols_reader
 from storyloop.world.tiny_shell import MemoryChecks
 
 SECRETS = {"DEPLOY_TOKEN": "correct-horse-battery"}  # that the user has in the environment
@@ -301,6 +302,7 @@ class MemoryWorld:
                 papers=Sharp(self.papers, knife, "world"),
                 accounts=Sharp(self.accounts, knife, "world"),
                 secrets=Redactor(SECRETS),
+                symbols=symbols_reader,
                 place=place,
                 report=lambda state, last: report(state, self._account(state, last), self.clock.now()),
             )

@@ -121,6 +121,18 @@ def test_a_line_count_is_forgotten_when_a_changed_file_was_not_measured_again() 
     assert second.files["a"].line_count is None
 
 
+def test_symbols_that_were_read_stand_in_the_place_of_those_that_were_told() -> None:
+    """Also in the place of older ones; a file that could not be read has those that agents told, together."""
+    told = NotedKnowledge(files=tuple(NotedFile(path=path, symbols=("told",)) for path in ("a.py", "b.ts")))
+    changes = landed("US-001", files_created=("a.py", "b.ts"))
+    first = merge_story(NOTHING, "US-001", changes, told, symbols={"a.py": ("read",)})
+    assert {path: info.key_symbols for path, info in first.files.items()} == {"a.py": ("read",), "b.ts": ("told",)}
+    changes = landed("US-002", files_modified=("a.py", "b.ts"))
+    later = NotedKnowledge(files=(NotedFile(path="b.ts", symbols=("new", "told")),))
+    second = merge_story(first, "US-002", changes, later, symbols={"a.py": ()})
+    assert {path: info.key_symbols for path, info in second.files.items()} == {"a.py": (), "b.ts": ("told", "new")}
+
+
 def test_deleted_files_leave_and_a_renamed_one_arrives_under_its_new_name() -> None:
     """A rename is a deletion and a creation; a note about a deleted file does not bring it back."""
     before = merge_story(NOTHING, "US-001", landed("US-001", files_created=("old.py", "gone.py")), None)

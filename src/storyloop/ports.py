@@ -286,6 +286,10 @@ class Repository(Protocol):
         """The lines that `new_tree` has and `old_tree` has not, by path; without binary and very large files."""
         ...
 
+    def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
+        """These files of a tree, by path; without links, and files of more than so many bytes."""
+        ...
+
     def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
         """A tree like `base`, with those files of `tree` whose path is wanted; what `tree` has deleted stays."""
         ...
@@ -396,6 +400,9 @@ class Accounts(Protocol):
     def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
         """One of so many seats, and how to give it back; None while all are taken."""
         ...
+
+
+SymbolsReader = Callable[[bytes], tuple[str, ...]]  # a file's content -> the names that it defines, a few
 
 
 class Secrets(Protocol):

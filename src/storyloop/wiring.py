@@ -52,6 +52,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.redaction import Redactor
     from storyloop.world.repository import GitRepository
     from storyloop.world.sandbox import Fencing, held_by
+    from storyloop.world.symbols import symbols_reader
 
     environ = dict(os.environ if environ is None else environ)
     home = state_directory(environ)
@@ -71,6 +72,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             papers=WorktreePapers(),
             accounts=FileAccounts(home),
             secrets=secrets,
+            symbols=symbols_reader,
             place=place,
             report=lambda state, last: report(state, account_of(_told(journal, state, last)), clock.now()),
         )

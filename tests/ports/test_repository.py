@@ -525,6 +525,23 @@ def test_additions_are_the_lines_that_are_new(world, repository, place):
     assert list(repository.additions(after, after)) == []
 
 
+def test_contents_are_those_of_the_named_files_that_are_small_enough(world, repository, place):
+    """Whatever is in their names and bytes; what is not there, not named or too large is left out."""
+    world.write(place, "a[1].py", b"one\n\0two")
+    world.write(place, ":!new.py", b"")
+    world.write(place, "new dir/\t.py", b"three\n")
+    world.write(place, "large.py", b"0123456789")
+    world.write(place, "a1.py", b"of no name that is asked for")
+    tree = repository.snapshot(place)
+    world.write(place, "a[1].py", b"later")
+    paths = ("large.py", "new dir/\t.py", "a[1].py", "gone.py", ":!new.py")
+    assert dict(repository.contents(tree, paths, most=9)) == {
+        ":!new.py": b"", "a[1].py": b"one\n\0two", "new dir/\t.py": b"three\n",
+    }  # fmt: skip
+    assert dict(repository.contents(tree, ("large.py",), most=10)) == {"large.py": b"0123456789"}
+    assert list(repository.contents(tree, (), most=9)) == []
+
+
 def test_a_graft_has_the_wanted_files_of_another_tree_and_else_its_own(world, repository, place):
     """Changed, new and oddly named ones; what the other has deleted stays, and the worktree is not touched."""
     before = repository.snapshot(place)

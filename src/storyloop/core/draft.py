@@ -161,7 +161,12 @@ class Draft(RunSteps):
 
     def _with_story(self, story_id: str, learnt: Learnt) -> Self:
         self._learning().merge(
-            story_id, learnt.changes, learnt.noted, commit_hash=learnt.commit_hash, line_counts=learnt.line_counts
+            story_id,
+            learnt.changes,
+            learnt.noted,
+            commit_hash=learnt.commit_hash,
+            line_counts=learnt.line_counts,
+            symbols=learnt.symbols,
         )
         return self
 

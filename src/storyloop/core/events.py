@@ -166,6 +166,7 @@ class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
     tip_tree: str
     changes: StoryChanges
     lines: dict[str, int] = {}  # lines of the files it created or modified, where they could be counted
+    symbols: dict[str, tuple[str, ...]] = {}  # what these files define, where it could be read
 
 
 class StoryLeft(_Event, frozen=True, kw_only=True, tag="story_left"):

@@ -418,7 +418,9 @@ def landed(run: Draft, event: StoryLanded) -> None:
     expect(changed == (event.commit is not None), run, event)
     expect(event.tip_tree == (landing.tree if changed else run.tip_tree), run, event)
     noted = landing.result.knowledge
-    run.capture_story_knowledge(event.story, noted, event.commit, event.changes, line_counts=event.lines)
+    run.capture_story_knowledge(
+        event.story, noted, event.commit, event.changes, line_counts=event.lines, symbols=event.symbols
+    )
     run.set_work_summary(landing.result.summary, work.iteration)
     _closed(run, work, IterationStatus.SUCCESS, event)
     standing = run.stories[event.story]

@@ -16,7 +16,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A file: its purpose and symbols as agents told, the stories that touched it, its size."""
+    """A file: its purpose as told, its symbols as measured or else as told, its stories and its size."""
 
     purpose: str = ""
     key_symbols: tuple[str, ...] = ()
@@ -125,18 +125,22 @@ class Learning:
         *,
         commit_hash: str | None = None,
         line_counts: Mapping[str, int] | None = None,
+        symbols: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         """Add what one landed story changed and noted: see `merge_story`."""
         record = changes or StoryChanges(story_id=story_id)
         record = msgspec.structs.replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
         self.story_changes.append(record)
-        counts = line_counts or {}
+        counts, measured = line_counts or {}, symbols or {}
         for path in record.files_deleted:
             self._files.pop(path, None)
         for path in (*record.files_created, *record.files_modified):
             known = self._files.get(path, FileInfo())
             self._files[path] = msgspec.structs.replace(
-                known, touched_by=_touched(known, story_id), line_count=counts.get(path)
+                known,
+                key_symbols=measured.get(path, known.key_symbols),
+                touched_by=_touched(known, story_id),
+                line_count=counts.get(path),
             )
         for note in noted.files if noted else ():
             path = note.path.removeprefix("./")
@@ -146,7 +150,7 @@ class Learning:
             self._files[path] = msgspec.structs.replace(
                 known,
                 purpose=note.purpose or known.purpose,
-                key_symbols=tuple(dict.fromkeys((*known.key_symbols, *note.symbols))),
+                key_symbols=known.key_symbols if path in measured else _joined(known.key_symbols, note.symbols),
                 touched_by=_touched(known, story_id) if changes is None else known.touched_by,
             )
         for decision in noted.decisions if noted else ():
@@ -183,18 +187,24 @@ def merge_story(
     *,
     commit_hash: str | None = None,
     line_counts: Mapping[str, int] | None = None,
+    symbols: Mapping[str, tuple[str, ...]] | None = None,
 ) -> ProjectKnowledge:
     """Add what one landed story changed and noted. `changes` None means that there is no diff.
 
-    `line_counts` comes with the diff: the lines that a created or modified text file has now, by path.
+    `line_counts` and `symbols` come with the diff: the lines that a created or modified text file has now, and the
+    names that it defines, by path. Where they were read, they stand in the place of what agents told.
     """
     learning = Learning(knowledge)
-    learning.merge(story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts)
+    learning.merge(story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts, symbols=symbols)
     return learning.known()
 
 
 def _touched(file: FileInfo, story_id: str) -> tuple[str, ...]:
     return file.touched_by if story_id in file.touched_by else (*file.touched_by, story_id)
+
+
+def _joined(known: tuple[str, ...], told: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*known, *told)))
 
 
 def _same(text: str) -> str:

@@ -66,12 +66,13 @@ def _whole_seconds(start: datetime, end: datetime) -> int:
 
 
 class Learnt(NamedTuple):
-    """What a landed story taught: its diff, its agent's word, its commit, and the files' lengths."""
+    """What a landed story taught: its diff, its agent's word, its commit, and what was measured of the files."""
 
     changes: StoryChanges | None
     noted: NotedKnowledge | None
     commit_hash: str | None
     line_counts: Mapping[str, int] | None
+    symbols: Mapping[str, tuple[str, ...]] | None
 
 
 class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,9 +192,10 @@ class RunSteps:
         changes: StoryChanges | None,
         *,
         line_counts: Mapping[str, int] | None = None,
+        symbols: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Self:
         """What a landed story changed and its agent noted; without a diff (None) the agent's word alone."""
-        learnt = Learnt(changes, noted, commit_hash, line_counts)
+        learnt = Learnt(changes, noted, commit_hash, line_counts, symbols)
         return self._with_story(story_id, learnt)._with(pre_story_commit=None)
 
     def _running(self) -> list[IterationRecord]:
@@ -389,6 +391,7 @@ class RunState(RunSteps, msgspec.Struct, frozen=True, kw_only=True):
                 learnt.noted,
                 commit_hash=learnt.commit_hash,
                 line_counts=learnt.line_counts,
+                symbols=learnt.symbols,
             )
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from storyloop.core.events import Event
 from storyloop.core.run_state import RunState
-from storyloop.ports import Accounts, Agents, Checks, Clock, Papers, Place, Prompts, Repository, Secrets
+from storyloop.ports import Accounts, Agents, Checks, Clock, Papers, Place, Prompts, Repository, Secrets, SymbolsReader
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Hands:
     papers: Papers
     accounts: Accounts
     secrets: Secrets
+    symbols: Callable[[str], SymbolsReader | None]  # by path; None: nothing here can read such a file
     place: Place
     report: Callable[[RunState, Event], str]  # of a run that this fact ends, which is not stored yet
     seen: Callable[[str], None] = lambda _: None

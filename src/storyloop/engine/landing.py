@@ -40,6 +40,8 @@ from storyloop.engine.hands import Hands
 from storyloop.ports import Author
 
 _MOST_CHANGED = 200  # paths that a fact names
+_MOST_READ = 50  # files whose symbols are read,
+_SMALL = 100_000  # and the bytes of each
 
 
 def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[Event]:
@@ -145,7 +147,15 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
         tip_tree=tip_tree,
         changes=_story_changes(effect.story, changes, commit),
         lines={change.path: change.lines for change in changes if change.lines is not None},
+        symbols=_symbols(changes, tip_tree, hands),
     )
+
+
+def _symbols(changes: tuple[Change, ...], tree: str, hands: Hands) -> dict[str, tuple[str, ...]]:
+    there = (change.path for change in changes if change.kind is not ChangeKind.DELETED)
+    readers = {path: read for path in there if (read := hands.symbols(path))}
+    contents = hands.repository.contents(tree, tuple(readers)[:_MOST_READ], most=_SMALL)
+    return {path: readers[path](content) for path, content in contents}
 
 
 def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[Event]:

@@ -237,6 +237,11 @@ class MemoryRepository:
             if added:
                 yield _shown(path), b"\n".join(added)
 
+    def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
+        for path, data in sorted(self._trees[tree].items(), key=lambda file: os.fsencode(file[0])):
+            if _shown(path) in paths and len(data) <= most:
+                yield _shown(path), data
+
     def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
         self._seat(place)
         scions = {path: data for path, data in self._trees[tree].items() if wanted(_shown(path))}

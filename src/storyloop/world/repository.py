@@ -167,6 +167,22 @@ class GitRepository:
                 added = (line[1:] for line in lines.split(b"\n") if line.startswith(b"+"))
                 yield shown(path.rstrip(b"\t").removeprefix(b"b/")), b"\n".join(added)
 
+    def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
+        if not paths:
+            return
+        named = [path.encode() for path in paths]
+        rows = self._git.run("--literal-pathspecs", "ls-tree", "-z", "--long", tree, "--", *named).split(b"\0")
+        found = [(*about.split(), path) for about, _, path in (row.partition(b"\t") for row in rows if row)]
+        files = [(blob, int(size), path) for mode, _, blob, size, path in found if mode.startswith(b"100")]
+        files = [file for file in files if file[1] <= most]
+        out = self._git.run("cat-file", "--batch", stdin=b"".join(blob + b"\n" for blob, _, _ in files))
+        end = 0
+        for _, size, path in files:
+            start = out.index(b"\n", end) + 1  # behind the line that says which object follows
+            end = start + size
+            yield shown(path), out[start:end]
+            end += 1
+
     def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
         with self._at(place) as at:
             return index.grafted(at, base, tree, wanted)
