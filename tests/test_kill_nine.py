@@ -51,7 +51,7 @@ class Home:
 
     def config(self, text: str = "") -> None:
         plain = f'[agents.one]\nkind = "script"\nscript = "{self.path}/one.json"\n[chains]\ndefault = ["one"]\n'
-        plain += '[review]\nenabled = false\n[sandbox]\nmode = "off"\n'  # the agent leaves word out there, with its true process id
+        plain += '[review]\nenabled = false\n[sandbox]\nmode = "off"\n'  # the agent tells its true process id
         (self.repository / "storyloop.toml").write_text(plain + text)
 
     def spec(self, *criteria: str) -> None:
