@@ -14,7 +14,7 @@ import msgspec
 
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
-from storyloop.core.artifacts import DevelopmentResult, FixResult, Issues, Plan
+from storyloop.core.artifacts import Analysis, DevelopmentResult, FixResult, Issues, Plan
 from storyloop.core.events import (
     CallEnded,
     CallStarted,
@@ -271,6 +271,8 @@ def _outcome(ended: CallReport) -> str:
             return status
         case Answered(artifact=Issues(found=found)):
             return f"{len(found)} issues"
+        case Answered(artifact=Analysis(judgements=judgements)):
+            return " ".join(f"{one.number} {one.ruling}" for one in judgements)
         case Answered():
             return "message"
         case Malformed():

@@ -451,7 +451,7 @@ _LACKING = {
     ),
     Require.CRITERIA: (
         "they have criteria without a command, and [proof] require is `criteria`",
-        "Add a `verify:` line to each criterion",
+        "Add a `verify:` line to each criterion, or bind `analysis` in [drains] to an agent that judges the others",
     ),
 }
 

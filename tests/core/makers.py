@@ -10,7 +10,18 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issue, Issues, Plan, Question
+from storyloop.core.artifacts import (
+    Analysis,
+    CommitMessage,
+    DevelopmentResult,
+    FixResult,
+    Issue,
+    Issues,
+    Judgement,
+    Plan,
+    Question,
+    Ruling,
+)
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -108,14 +119,16 @@ def policy_of(
     *agents: str,
     checks: tuple[str, ...] = ("test",),
     commit: tuple[str, ...] = (),
+    analysis: tuple[str, ...] = (),
     review: bool = False,
     **limits: Any,
 ) -> Policy:
-    """A policy with this chain (`a` alone by default), these checks and limits; a commit chain where one is given."""
+    """A policy with this chain (`a` alone by default), these checks and limits; other chains where given."""
+    bound = {Drain.COMMIT: chain(*commit), Drain.ANALYSIS: chain(*analysis)}
     return Policy(
         review=ReviewPolicy(enabled=review),
         chain=chain(*agents or ("a",)),
-        drains={Drain.COMMIT: chain(*commit)} if commit else {},
+        drains={drain: refs for drain, refs in bound.items() if refs},
         checks={name: Command(run=f"run {name}") for name in checks},
         limits=Limits(**limits),
     )
@@ -155,6 +168,15 @@ def found(*texts: str, **more: Any) -> Answered:
     """A valid review with these issues, major ones of src/x.py unless it is said; with none of them, that says so."""
     issues = (Issue(**{"severity": Severity.MAJOR, "file": "src/x.py", "text": text} | more) for text in texts)
     return Answered(artifact=Issues(found=tuple(issues)))
+
+
+def ruled(name: str, *rulings: str, first: int = 1) -> Answered:
+    """A valid analysis: of each criterion of this story, from the first one on."""
+    judged = (
+        Judgement(story=name, number=number, ruling=Ruling(ruling), evidence=f"src/x.py:{number}")
+        for number, ruling in enumerate(rulings, start=first)
+    )
+    return Answered(artifact=Analysis(judgements=tuple(judged)))
 
 
 def mended(status: str = "all_issues_addressed", summary: str = "mended it") -> Answered:
@@ -341,6 +363,9 @@ def facts_of(
         case WriteHandover(key=key, story=name):
             return (HandoverWritten(key=key, at=at, story=name),)
         case CallAgent():
+            if effect.drain is Drain.ANALYSIS:
+                criteria = state.going.spec.story(effect.story).acceptance_criteria
+                outcome = outcome or ruled(effect.story, *["met"] * len(criteria))
             outcome = outcome or DELIVERED.get(effect.drain, COMPLETED)
             if effect.drain not in WRITING_DRAINS:
                 tree = tree or state.going.work[effect.story].tree

@@ -61,13 +61,13 @@ def play(load: Callable[[], Script], asked: Mapping[str, str], stage: Stage) -> 
         stage.report({"failure": {"class": "config", "message": str(error)}}, resets_in=None)
         return NO_TURN
     try:
-        return _play(turn, stage)
+        return _play(turn, stage, story=asked["story"])
     except OSError as error:
         stage.print(f"The script cannot go on: {error}\n".encode(), to="stderr")
         return CANNOT_PLAY
 
 
-def _play(turn: Turn, stage: Stage) -> int:
+def _play(turn: Turn, stage: Stage, *, story: str) -> int:
     for step in turn.steps:
         match step:
             case {"write": name}:
@@ -95,6 +95,8 @@ def _play(turn: Turn, stage: Stage) -> int:
                 _print(step, text.encode(), stage)
             case {"answer": status}:
                 _answer(step, _development_result(step, status), stage)
+            case {"analysis": judged}:
+                _answer(step, _analysis(judged, story), stage)
             case {"review": found}:
                 _answer(step, _issues(found), stage)
             case {"fix": status}:
@@ -160,6 +162,17 @@ def _development_result(step: Step, status: str) -> bytes:
         default = _xml(step.get("default", "")).replace('"', "&quot;")
         parts.append(f'<question default="{default}">{_xml(step["question"])}{options}</question>')
     return "\n".join(("<development-result>", *parts, "</development-result>\n")).encode()
+
+
+def _analysis(judged: list[dict[str, Any]], story: str) -> bytes:
+    """Each judgement a table of `number`, and else of `verdict`, `evidence`, `story`."""
+    said = [{"story": story, "verdict": "met", "evidence": "a.txt:1", **one} for one in judged]
+    criteria = [
+        f'<criterion story="{_xml(one["story"])}" number="{_xml(one["number"])}" verdict="{_xml(one["verdict"])}">'
+        f"{_xml(one['evidence'])}</criterion>"
+        for one in said
+    ]
+    return f"<analysis>{''.join(criteria)}</analysis>\n".encode()
 
 
 def _issues(found: list[dict[str, Any]]) -> bytes:

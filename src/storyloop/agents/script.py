@@ -36,6 +36,7 @@ _STEPS: dict[str, dict[str, Any]] = {
     "print": {"print!": str, "bytes": int, "to": _SPOOL},
     "answer": {"answer!": _STATUS, "summary": str, "next_steps": str, "files": list, "knowledge": str, "to": _PLACE}
     | {"question": str, "options": list, "default": str},
+    "analysis": {"analysis!": list, "to": _PLACE},
     "review": {"review!": list, "to": _PLACE},
     "fix": {"fix!": _FIX, "summary": str, "to": _PLACE},
     "commit": {"commit!": str, "body": str, "to": _PLACE},

@@ -52,7 +52,7 @@ _DRAINS = {
     Drain.PR: "Who writes the pull request's text; runs only when bound here.",
     Drain.CONFLICT: "Who settles clashes between stories.",
 }
-_RUN_NOW = (Drain.PLAN, Drain.STORY, Drain.REVIEW, Drain.FIX, Drain.COMMIT)
+_RUN_LATER = (Drain.PR, Drain.CONFLICT)
 
 SETTINGS = (
     Setting("agents.*.kind", kinds.one_of(WrittenKind), "How the agent is spoken to."),
@@ -65,7 +65,7 @@ SETTINGS = (
     Setting("agents.*.account", kinds.TEXT, "Agents of one account share its limits."),
     Setting("agents.*.parallel", kinds.count(1), "The most calls of it at one time on this machine."),
     Setting("chains.default", kinds.CHAIN, "The agents to ask, the preferred one first."),
-    *(Setting(f"drains.{drain}", kinds.CHAIN, _DRAINS[drain], drain not in _RUN_NOW) for drain in Drain),
+    *(Setting(f"drains.{drain}", kinds.CHAIN, _DRAINS[drain], drain in _RUN_LATER) for drain in Drain),
     Setting("checks.*", kinds.CHECK, "A command that must be green; they run in the order of the file."),
     Setting("worktree.setup", kinds.TEXTS, "Commands that are run once in each new worktree."),
     Setting("worktree.copy", kinds.PATHS_INSIDE, "Ignored files of the checkout to bring along."),

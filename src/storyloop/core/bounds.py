@@ -1,11 +1,11 @@
 """Bounds: the most that a run can cost, computed from its policy before it starts.
 
 It is built on one cap alone: `calls_per_errand`, which counts every start of an agent process and never starts
-anew. Each story is one errand, and one more for its commit message where that drain is bound; and the same once more
-if the final proof sends it back. Each cycle of the review is two: the review itself and the fix behind it, with its
-message. What a human asks for later (`retry`) adds one errand and one round of the final
-proof each time, and says so. The plan of a free-form spec is one more errand; as long as it is not there, the most that
-a plan may hold stands for it.
+anew. Each story is one errand, one more for its commit message and one for the analysis of what no command proves,
+where those drains are bound; and the same once more if the final proof sends it back. Each cycle of the review is
+two: the review itself and the fix behind it, with its message. What a human asks for later (`retry`) adds one
+errand and one round of the final proof each time, and says so. The plan of a free-form spec is one more errand; as
+long as it is not there, the most that a plan may hold stands for it.
 """
 
 import msgspec
@@ -42,6 +42,10 @@ def _most_planned(spec: Spec) -> Spec:
     return replace(spec, user_stories=(story,) * MOST_PLANNED_STORIES)
 
 
+def _has_open_criteria(spec: Spec) -> bool:
+    return any(not c.verify for story in spec.user_stories for c in story.acceptance_criteria)
+
+
 def may_return(spec: Spec, policy: Policy) -> int:
     """How many stories the final proof may send back: each once, if a command of its own or a check could be red."""
     if policy.limits.continuations == 0:
@@ -51,16 +55,18 @@ def may_return(spec: Spec, policy: Policy) -> int:
 
 def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) -> Bounds:
     """The same for a number of iterations that may still be begun, and of plans."""
+    judged = bool(policy.chain_of(Drain.ANALYSIS)) and (spec.is_free_form or _has_open_criteria(spec))
     if spec.is_free_form:
         plans = max(plans, 1)
         iterations, spec = MOST_PLANNED_STORIES, _most_planned(spec)
     limits, budget = policy.limits, policy.budget
-    per_story = limits.calls_per_errand * (2 if policy.chain_of(Drain.COMMIT) else 1)
+    worded = bool(policy.chain_of(Drain.COMMIT))
+    per_story = limits.calls_per_errand * (1 + worded + judged)
     if budget.story.calls is not None:
         per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
     cycles = limits.review_cycles if policy.review.enabled and iterations + returns else 0
-    per_cycle = limits.calls_per_errand + per_story
+    per_cycle = limits.calls_per_errand * (2 + worded)  # which no story's budget bounds
     calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_per_errand
     if budget.calls is not None:
         calls = min(calls, budget.calls)

@@ -141,11 +141,11 @@ def begin(
 
 
 def attempt_of(cs: ContinuationState) -> int:
-    """The number of the attempt that the errand is at: fixes have a track of their own, other drains try once."""
+    """The number of the attempt that the errand is at, or judges: fixes have a track of their own, others try once."""
     match cs.current_artifact:
         case ArtifactType.FIX_RESULT:
             return cs.fix_continuation_attempt
-        case ArtifactType.DEVELOPMENT_RESULT:
+        case ArtifactType.DEVELOPMENT_RESULT | ArtifactType.ANALYSIS:
             return cs.continuation_attempt
         case _:
             return 0
@@ -157,6 +157,8 @@ def mode_owed(cs: ContinuationState) -> Mode:
         return Mode.FORMAT_RETRY
     if cs.same_agent_retry_pending:
         return Mode.SAME_AGENT_RETRY
+    if cs.current_artifact is ArtifactType.ANALYSIS:
+        return Mode.FRESH  # who judges an attempt is told nothing of the one before
     # Something was handed over within the first attempt, too, if a question was answered.
     return Mode.CONTINUATION if attempt_of(cs) or cs.previous_status is not None else Mode.FRESH
 
@@ -242,6 +244,21 @@ def work_failed(
             return msgspec.structs.replace(errand, stage=GivenUp(again)), cs
         if errand.rung == 2 and errand.ref == failed:
             errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
+    return _capped(errand, limits), cs
+
+
+def asked_anew(
+    errand: Errand,
+    cs: ContinuationState,
+    *,
+    chain: tuple[AgentRef, ...],
+    table: CoolingTable,
+    limits: Limits,
+    now: datetime,
+) -> Moved:
+    """The same errand, which has delivered, about another attempt: from the head of the chain, but calls go on."""
+    errand = msgspec.structs.replace(errand, chain=chain, position=0, session=None)
+    errand, cs = _at_first_ready(errand, cs.with_artifact(owed_artifact(errand.drain)), table, now)
     return _capped(errand, limits), cs
 
 
@@ -386,7 +403,7 @@ def _fall_back(errand: Errand, cs: ContinuationState, *, table: CoolingTable, li
 def _capped(errand: Errand, limits: Limits) -> Errand:
     if errand.calls < limits.calls_per_errand or isinstance(errand.stage, Delivered | GivenUp):
         return errand
-    spent = f"all {errand.calls} calls of the errand are used up: {errand.last_failure}"
+    spent = f"all {errand.calls} calls of the errand are used up: {errand.last_failure}".removesuffix(": ")
     return msgspec.structs.replace(errand, stage=GivenUp(spent))
 
 

@@ -35,11 +35,11 @@ class Verdict(StrEnum):
     """What is known of a criterion."""
 
     PROVEN = "proven"
-    JUDGED = "judged"
+    JUDGED = "judged"  # by somebody who read the work: no command stands behind it
     FAILED = "failed"
     UNPROVEN = "unproven"  # no command stands behind it
     UNMEASURED = "unmeasured"
-    STALE = "stale"  # was proven, but on a tree that a later commit has changed
+    STALE = "stale"  # was proven or judged, but on a tree that a later commit has changed
     VACUOUS = "vacuous"  # green, but it was green before the work too
 
 
@@ -64,6 +64,16 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"check {self.check}" if self.check is not None else f"criterion {self.criterion}"
 
 
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A criterion without a command that somebody has read the work for, and found to be met."""
+
+    criterion: int
+    tree: str
+    at: datetime
+    by: str  # the agent that was asked
+    words: str  # its own, with file and line
+
+
 def reading_of(first: Measured, second: Measured | None = None) -> Reading:
     """What one run, and the immediate second one if the first was red, show together."""
     decisive = first if second is None else second
@@ -81,10 +91,12 @@ def deserves_second_run(measured: Measured) -> bool:
     return reading_of(measured) is Reading.RED and measured.exit_status != COMMAND_NOT_FOUND
 
 
-def verdict_of(evidence: Evidence | None, *, was_green_before: bool, tip_tree: str | None) -> Verdict:
+def verdict_of(evidence: Evidence | Judged | None, *, was_green_before: bool, tip_tree: str | None) -> Verdict:
     """What this evidence says of its criterion while the run's branch has `tip_tree`."""
     if evidence is None:
         return Verdict.UNPROVEN
+    if isinstance(evidence, Judged):
+        return Verdict.JUDGED if tip_tree in (None, evidence.tree) else Verdict.STALE
     if evidence.reading is Reading.UNMEASURED:
         return Verdict.UNMEASURED
     if evidence.reading is Reading.RED:

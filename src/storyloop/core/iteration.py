@@ -3,7 +3,8 @@
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, FixResult, Issues, Question
+from storyloop.core.analysis import analysis_asked, judged
+from storyloop.core.artifacts import Analysis, CommitMessage, DevelopmentResult, FixResult, Issues, Question
 from storyloop.core.asking import asked, taken_up
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
@@ -24,7 +25,7 @@ from storyloop.core.events import (
     StoryTakenUp,
     WaitEnded,
 )
-from storyloop.core.evidence import Evidence, reading_of
+from storyloop.core.evidence import Evidence, Judged, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
 from storyloop.core.passing import afforded, passing, tried_anew
 from storyloop.core.planning import heard, plan_moved
@@ -34,6 +35,7 @@ from storyloop.core.progress import (
     Closing,
     Describing,
     Doubting,
+    Judging,
     Landing,
     Leaving,
     Planning,
@@ -104,7 +106,7 @@ def story_started(run: Draft, event: StoryStarted) -> None:
     )
     run.allow(-1)
     run.find(*event.findings)
-    run.stand(event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=()))
+    run.stand(event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=(), judged=()))
     run.put(work)
 
 
@@ -167,7 +169,7 @@ def _prepared(run: Draft, work: Work) -> Work:
 def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
     """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
     work = work_of(run, story, event)
-    expect(isinstance(work.stage, Planning | Building | Describing), run, event)
+    expect(isinstance(work.stage, Planning | Building | Judging | Describing), run, event)
     return work, *errand_of(work, run.continuation)
 
 
@@ -258,6 +260,10 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     match errand.stage, work.stage:
         case _, Planning() as planning:
             plan_moved(run, work, planning, event)
+        case Delivered(artifact=Analysis() as analysis), Judging() as judging if isinstance(event, CallEnded):
+            _read(run, work, judging, judged(run, work, judging.landing, analysis, event), event)
+        case GivenUp(reason=reason), Judging() as judging:
+            _unread(run, work, judging, reason, event)
         case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
             run.put(replace(work, stage=replace(landing, message=message)))
         case GivenUp(), Describing(landing=landing):
@@ -360,10 +366,44 @@ def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     judgement = judge(work, proving, inherited=run.inherited, require=require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
     if isinstance(judgement, Passed):
-        passing(run, work, proving, note=judgement.note, event=event)
+        _green(run, work, proving, note=judgement.note, event=event)
         return
     assert isinstance(judgement, GreenButPartial | Short)
     _fell_short(run, work, judgement.shortfall, event, evidence=proving.measured)
+
+
+def _green(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
+    """All that gates is green: what no command proves is read first, where somebody is bound to judge it."""
+    landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
+    judging = analysis_asked(run, work, landing, event)
+    if judging is None:
+        passing(run, work, landing, event)
+    else:
+        run.put(judging)
+        _errand_moved(run, judging, event)
+
+
+def _read(run: Draft, work: Work, judging: Judging, found: tuple[Judged, ...] | Shortfall, event: Event) -> None:
+    """Somebody has read the attempt's work."""
+    landing, work = judging.landing, replace(work, cs=judging.before)
+    if not isinstance(found, Shortfall):
+        passing(run, work, replace(landing, judged=found), event)
+    elif isinstance(work.errand.stage, GivenUp):  # it was green, and would have passed now that its attempts have ended
+        reason = f"{work.errand.stage.reason}; {found.reason}"
+        _given_up(run, replace(work, green=None), reason, event, evidence=landing.evidence)
+    else:
+        _fell_short(run, work, found, event, evidence=landing.evidence)
+
+
+def _unread(run: Draft, work: Work, judging: Judging, why: str, event: Event) -> None:
+    """No analysis could be had, which says nothing of the work, but leaves criteria unproven."""
+    landing, work = judging.landing, replace(work, cs=judging.before)
+    reason = f"criteria without a command were not judged: {why}"
+    if run.effective_config().require is Require.CRITERIA:
+        _given_up(run, replace(work, green=None), reason, event, evidence=landing.evidence)
+    else:
+        note = "; ".join(part for part in (landing.note, reason) if part)
+        passing(run, work, replace(landing, note=note), event)
 
 
 def _fell_short(
@@ -397,7 +437,7 @@ def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tu
     """The attempts have ended: the story is left, unless all is green and only the agent wanted to do more."""
     if work.green is not None and work.pin is not None and work.pin.tree == work.green.tree:
         note = "passed when its attempts ended: all is green, but the agent still said partial"
-        passing(run, work, work.green, note=note, event=event)
+        _green(run, work, work.green, note=note, event=event)
         return
     commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT
     commit = commit and work.story != RUN and _refusal(run, work) is None
@@ -430,6 +470,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         reason=landing.note,
         commits=(*standing.commits, event.commit) if event.commit else standing.commits,
         evidence=landing.evidence,
+        judged=landing.judged,
         green_before=work.green_before,
         suspicions=tuple(dict.fromkeys((*standing.suspicions, *work.suspicions))),
         attempts=standing.attempts + _attempts_made(work),

@@ -11,8 +11,8 @@ import msgspec
 from storyloop.core.artifacts import DevelopmentResult
 from storyloop.core.errand import Shortfall
 from storyloop.core.evidence import Evidence
-from storyloop.core.policy import Policy, Require
-from storyloop.core.progress import Preparing, Proving, Work
+from storyloop.core.policy import Drain, Policy, Require
+from storyloop.core.progress import Landing, Preparing, Proving, Work
 from storyloop.core.purpose import Checking, Demonstrating, Probing, Trying
 from storyloop.core.spec import Spec, Story
 from storyloop.core.words import DevelopmentStatus
@@ -47,6 +47,8 @@ def unprovable(spec: Spec, policy: Policy) -> tuple[str, ...]:
             return ()
         case Require.CHECKS:
             return () if policy.checks else tuple(name for name, proven in proofs.items() if not any(proven))
+        case Require.CRITERIA if policy.chain_of(Drain.ANALYSIS):
+            return ()  # what no command proves is to be judged met
         case Require.CRITERIA:
             return tuple(name for name, proven in proofs.items() if not all(proven))
 
@@ -113,7 +115,7 @@ def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: 
         return Short(_shortfall_of_red(work, proving, failures))
     if unchanged and not any(e.criterion is not None for e in measured):
         return Short(
-            _shortfall(
+            shortfall_of(
                 work,
                 proving,
                 status=DevelopmentStatus.FAILED,
@@ -121,7 +123,7 @@ def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: 
                 reason="nothing was changed",
             )
         )
-    if not any(e.reading.is_green for e in measured) and require is not Require.NONE:
+    if not any(e.reading.is_green for e in measured) and require is Require.CHECKS:
         return Short(_shortfall_of_nothing_green(work, proving))
     match result.status:
         case DevelopmentStatus.COMPLETED:
@@ -133,13 +135,13 @@ def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: 
 
 
 def _as_told(work: Work, proving: Proving, result: DevelopmentResult, reason: str) -> Shortfall:
-    return _shortfall(work, proving, status=result.status, asked="", next_steps=result.next_steps, reason=reason)
+    return shortfall_of(work, proving, status=result.status, asked="", next_steps=result.next_steps, reason=reason)
 
 
 def _shortfall_of_red(work: Work, proving: Proving, failures: tuple[Evidence, ...]) -> Shortfall:
     asked = "Make these pass; we ran them on your work and they did not:\n" + _listed(failures)
     reason, steps = f"not green: {_named(failures)}", proving.result.next_steps
-    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, asked=asked, next_steps=steps, reason=reason)
+    return shortfall_of(work, proving, status=DevelopmentStatus.FAILED, asked=asked, next_steps=steps, reason=reason)
 
 
 def _shortfall_of_nothing_green(work: Work, proving: Proving) -> Shortfall:
@@ -149,7 +151,7 @@ def _shortfall_of_nothing_green(work: Work, proving: Proving) -> Shortfall:
         asked = "Nothing that we ran on your work was green, so nothing proves it. Make one of these pass:\n"
         asked += _listed(proving.measured)
         reason = f"nothing proves it; not green: {_named(proving.measured)}"
-    return _shortfall(work, proving, status=DevelopmentStatus.FAILED, asked=asked, reason=reason)
+    return shortfall_of(work, proving, status=DevelopmentStatus.FAILED, asked=asked, reason=reason)
 
 
 def _listed(evidence: tuple[Evidence, ...]) -> str:
@@ -166,15 +168,16 @@ def _how(evidence: Evidence) -> str:
     return f"ended with exit status {evidence.exit_status}"
 
 
-def _shortfall(
+def shortfall_of(
     work: Work,
-    proving: Proving,
+    proving: Proving | Landing,
     *,
     status: DevelopmentStatus,
     asked: str,
     reason: str,
     next_steps: str | None = None,
 ) -> Shortfall:
+    """What an attempt lacks, as the next one is told, with what it reported itself."""
     if proving.tree == (work.judged or work.tree):
         asked = f"The last attempt changed nothing. {asked}".rstrip()
     return Shortfall(

@@ -12,7 +12,7 @@ from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Suspicion, SuspicionKind
 from storyloop.core.judge import owed_tries
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Describing, Doubting, Landing, Proving, Work
+from storyloop.core.progress import Describing, Doubting, Landing, Work
 from storyloop.core.purpose import RUN, Trying
 from storyloop.core.steps import expect, work_of
 
@@ -22,9 +22,8 @@ _TELLS = {
 }
 
 
-def passing(run: Draft, work: Work, proving: Proving, *, note: str, event: Event) -> None:
-    """All that gates is green."""
-    landing = Landing(result=proving.result, tree=proving.tree, evidence=proving.measured, at=event.at, note=note)
+def passing(run: Draft, work: Work, landing: Landing, event: Event) -> None:
+    """Nothing that gates stands in the way any more."""
     if work.story == RUN:
         _worded(run, work, landing, event)
         return

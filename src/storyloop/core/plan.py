@@ -53,6 +53,7 @@ from storyloop.core.progress import (
     Closing,
     Describing,
     Doubting,
+    Judging,
     Landing,
     Leaving,
     ParkedFor,
@@ -82,6 +83,7 @@ from storyloop.core.purpose import (
 from storyloop.core.review import is_review_due, is_shipped
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import ready
+from storyloop.core.steps import errand_of
 from storyloop.core.words import RunStatus
 
 
@@ -175,8 +177,8 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
             return _errand(state, work, work.errand, work.cs)
         case Planned(spec=spec):
             return (WriteSpec(key=f"{prefix}/write", spec=spec),)
-        case Describing(errand=errand):
-            return _errand(state, work, errand, progress.continuation)
+        case Judging() | Describing():
+            return _errand(state, work, *errand_of(work, progress.continuation))
         case Asking():
             return (SetAside(key=f"{_question(state, work)}/aside", story=work.story),)
         case TakingUp():

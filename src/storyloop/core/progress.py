@@ -14,7 +14,7 @@ from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Issue, Qu
 from storyloop.core.chain import CoolingTable
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
-from storyloop.core.evidence import Evidence
+from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.facts import Finding, Pin, Suspicion
 from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Reproving, Trying, label_of
 from storyloop.core.spec import Spec
@@ -52,6 +52,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     commits: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()  # refs that keep work that was not committed
     evidence: tuple[Evidence, ...] = ()
+    judged: tuple[Judged, ...] = ()  # criteria that are met as far as reading can tell
     green_before: tuple[int, ...] = ()  # criteria whose command was green before the work
     suspicions: tuple[Suspicion, ...] = ()  # what a reviewer should look at in what was committed
     blocked_by: str | None = None  # the story whose failure blocks this one
@@ -100,6 +101,13 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
     red: tuple["Red", ...] = ()
 
 
+class Judging(msgspec.Struct, frozen=True, kw_only=True, tag="judging"):
+    """All that gates is green: the analysis errand is asked about the criteria that no command proves."""
+
+    landing: "Landing"
+    before: ContinuationState  # the story's counters as the attempt left them: what follows goes on from there
+
+
 class Doubting(msgspec.Struct, frozen=True, kw_only=True, tag="doubting"):
     """Proven, with new tests: whether they fail without the work is tried, until one command is red."""
 
@@ -122,6 +130,7 @@ class Landing(msgspec.Struct, frozen=True, kw_only=True, tag="landing"):
     evidence: tuple[Evidence, ...]
     at: datetime
     note: str = ""
+    judged: tuple[Judged, ...] = ()
     message: CommitMessage | None = None
 
 
@@ -159,6 +168,7 @@ Stage = (
     | Asking
     | TakingUp
     | Proving
+    | Judging
     | Doubting
     | Describing
     | Landing
@@ -176,6 +186,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     tree: str  # and its tree
     errand: Errand
     cs: ContinuationState
+    analysis: Errand | None = None  # of all its attempts: each one that is green asks it again
     stage: Stage = Preparing()
     green_before: tuple[int, ...] = ()
     pin: Pin | None = None  # the worktree's files when the last call ended
@@ -326,11 +337,13 @@ def waiting_of(work: Work) -> Waiting | None:
     match work.stage:
         case Planning() | Building():
             errand = work.errand
+        case Judging():
+            errand = work.analysis
         case Describing(errand=errand):
             pass
         case _:
             return None
-    return errand.stage if isinstance(errand.stage, Waiting) else None
+    return errand.stage if errand is not None and isinstance(errand.stage, Waiting) else None
 
 
 def is_set_aside(work: Work) -> bool:

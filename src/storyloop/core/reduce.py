@@ -455,6 +455,7 @@ _ASKING: dict[Drain, MachineState] = {
     Drain.STORY: MachineState.RUNNING_AGENT,
     Drain.REVIEW: MachineState.REVIEWING,
     Drain.FIX: MachineState.CORRECTING,
+    Drain.ANALYSIS: MachineState.PROVING,
     Drain.COMMIT: MachineState.COMMITTING,
 }
 

@@ -13,6 +13,7 @@ from storyloop.core.progress import (
     Building,
     Describing,
     Doubting,
+    Judging,
     Landing,
     Leaving,
     Preparing,
@@ -47,18 +48,25 @@ def chain_of(run: Draft, drain: Drain, *, attempt: int = 0) -> tuple[AgentRef, .
 
 def errand_of(work: Work, shared: ContinuationState) -> tuple[Errand, ContinuationState]:
     """The errand that is this story's turn now, with the counters it runs on; `shared` are the run's own."""
-    if isinstance(work.stage, Describing):
-        return work.stage.errand, shared
-    return work.errand, work.cs
+    match work.stage:
+        case Describing(errand=errand):
+            return errand, shared
+        case Judging() if work.analysis is not None:
+            return work.analysis, work.cs
+        case _:
+            return work.errand, work.cs
 
 
 def with_errand(run: Draft, work: Work, errand: Errand, cs: ContinuationState) -> Work:
     """The same errand, moved on, back in its place."""
-    if isinstance(work.stage, Describing):
-        run.continuation = cs
-        moved = replace(work, stage=replace(work.stage, errand=errand))
-    else:
-        moved = replace(work, errand=errand, cs=cs)
+    match work.stage:
+        case Describing() as describing:
+            run.continuation = cs
+            moved = replace(work, stage=replace(describing, errand=errand))
+        case Judging():
+            moved = replace(work, analysis=errand, cs=cs)
+        case _:
+            moved = replace(work, errand=errand, cs=cs)
     run.put(moved)
     return moved
 
@@ -104,6 +112,7 @@ _STANDING: dict[type, StoryState] = {
     Asking: StoryState.WAITING,
     TakingUp: StoryState.BUILDING,
     Proving: StoryState.PROVING,
+    Judging: StoryState.PROVING,
     Doubting: StoryState.PROVING,
     Describing: StoryState.LANDING,
     Landing: StoryState.LANDING,
@@ -118,5 +127,5 @@ def standing_of(work: Work, settled: StoryState) -> StoryState:
 
 def can_be_left(work: Work) -> bool:
     """A story in hand can be skipped unless a call is under way or its proven tree is being committed."""
-    calling = isinstance(work.errand.stage, Calling)
-    return not calling and isinstance(work.stage, Preparing | Building | Asking | TakingUp | Proving)
+    calling = isinstance(errand_of(work, work.cs)[0].stage, Calling)
+    return not calling and isinstance(work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging)

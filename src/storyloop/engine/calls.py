@@ -12,7 +12,7 @@ from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned
 from storyloop.core.facts import Answered, CallReport, Failed, Failure, Finding, Pin
 from storyloop.core.policy import WRITING_DRAINS, Drain
-from storyloop.core.progress import Describing, Work
+from storyloop.core.progress import Describing, Judging, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.engine.hands import Hands
@@ -44,7 +44,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         seat = _seat(effect, state, hands, stop)
         if seat is None:
             return
-        prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, hands)))
+        prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, work, hands)))
         order = _order(effect, state, work, hands, prompt=prompt)
         hands.repository.guard(hands.place)
         started = hands.clock.now()
@@ -91,17 +91,18 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
     )
 
 
-def _with_diff(values: PromptValues, state: RunState, hands: Hands) -> PromptValues:
+def _with_diff(values: PromptValues, state: RunState, work: Work, hands: Hands) -> PromptValues:
     """With the change that is to be read, where one is."""
     if not values.base or values.drain is Drain.FIX:
         return values
-    diff = hands.repository.diff(hands.repository.tree_of(values.base), state.going.tip_tree, most=_MOST_DIFF)
+    tree = work.stage.landing.tree if isinstance(work.stage, Judging) else state.going.tip_tree
+    diff = hands.repository.diff(hands.repository.tree_of(values.base), tree, most=_MOST_DIFF)
     return replace(values, diff=diff)
 
 
 def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands) -> tuple[Finding, ...]:
     """Who was asked to read and report leaves no files: they are as they were before the call."""
-    before = work.stage.landing.tree if isinstance(work.stage, Describing) else work.tree
+    before = work.stage.landing.tree if isinstance(work.stage, Judging | Describing) else work.tree
     kept = f"{pin.ref.rpartition('/')[0]}/files"  # what a process that died here had kept first is what the agent left
     if tree == before and pin.ref == kept:
         return ()

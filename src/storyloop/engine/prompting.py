@@ -65,6 +65,8 @@ def values_of(state: RunState, work: Work) -> PromptValues:
             return _of_review(values, state, work)
         case _ if work.story == RUN:
             return values  # words for a commit of the review's fix
+        case Drain.ANALYSIS:
+            return _of_analysis(_of_story(values, state, work.story), state, work)
         case _:
             return _of_story(values, state, work.story)
 
@@ -81,6 +83,17 @@ def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:
         replies=state.going.stories[name].replies,
         questions=questions_left(state.going, state.effective_config(), name),
         knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
+    )
+
+
+def _of_analysis(values: PromptValues, state: RunState, work: Work) -> PromptValues:
+    """With what was measured of the story, and noticed in it; whoever judges sees all that it changed."""
+    rows = evidence_rows(state, state.going.spec.story(work.story))
+    return replace(
+        values,
+        base=work.head,
+        evidence=tuple(evidence_line(work.story, row) for row in rows if row.verify),
+        suspicions=tuple(map(str, work.suspicions)),
     )
 
 

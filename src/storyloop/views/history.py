@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from storyloop.core.artifacts import Issues, Plan
+from storyloop.core.artifacts import Analysis, Issues, Plan, Ruling
 from storyloop.core.budget import nearly_spent
 from storyloop.core.errand import Mode
 from storyloop.core.events import (
@@ -53,6 +53,7 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
+from storyloop.core.steps import errand_of
 from storyloop.views.rows import final_line, review_line
 from storyloop.views.words import clock_time, count, duration
 
@@ -61,6 +62,12 @@ _ASKED = {
     Mode.CONTINUATION: "continues with",
     Mode.FORMAT_RETRY: "asks for a valid artifact from",
     Mode.SAME_AGENT_RETRY: "asks again",
+}
+
+
+_ROLES = {
+    Drain.ANALYSIS: " to judge what no command proves",
+    Drain.COMMIT: " for a commit message",
 }
 
 
@@ -109,7 +116,7 @@ def line_of(event: Event, state: RunState) -> str | None:
         case HandoverCleaned() | HandoverWritten() | WorktreeScrubbed():
             return None
         case CallStarted(story=story, ref=ref, call=call, mode=mode, drain=drain):
-            role = f" for a {drain} message" if story and drain is not Drain.STORY else ""
+            role = _ROLES.get(drain, "") if story else ""
             return f"{story or drain}: {_ASKED[mode]} {ref}{role} (call {call})"
         case CallEnded():
             return _call_ended(event, state)
@@ -229,6 +236,10 @@ def _call_ended(event: CallEnded, state: RunState) -> str:
             if isinstance(artifact, Issues):
                 found = count(len(artifact.found), "issue") if artifact.found else "no issue"
                 return f"{who} found {found}{spent}{_review_end(state)}"
+            if isinstance(artifact, Analysis):
+                ruled = [judgement.ruling for judgement in artifact.judgements]
+                told = ", ".join(f"{ruled.count(ruling)} {ruling}" for ruling in Ruling if ruling in ruled)
+                return f"{who} judged by reading{spent}: {told}"
             said = getattr(artifact, "status", None)
             word = f"says {said}" if said is not None else "answered"
             bent = ", ".join(dict.fromkeys(f"{suspicion.kind} in {suspicion.path}" for suspicion in event.suspicions))
@@ -246,9 +257,11 @@ def _next(event: CallEnded, state: RunState) -> str:
     waiting = waiting_of(work) if work is not None else None
     if waiting is not None:
         return f"; waits until {clock_time(waiting.until)}"
-    if work is not None and work.errand.ref != event.ref and work.errand.drain is event.drain:
-        return f"; falls back to {work.errand.ref}"
-    return ""
+    if work is None:
+        return ""
+    errand, _ = errand_of(work, state.going.continuation)
+    is_another = errand.drain is event.drain and errand.ref != event.ref
+    return f"; falls back to {errand.ref}" if is_another else ""
 
 
 def _first_line(text: str) -> str:

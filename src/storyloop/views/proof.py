@@ -47,14 +47,15 @@ def evidence_json(state: RunState, story: str | None) -> dict[str, Any]:
 
 
 def holds(state: RunState, row: StoryRow, criterion: CriterionRow) -> str:
-    """Whether what the criterion's command showed is so on the branch's tip, and after which story; "" if unknown."""
+    """Whether what a command or a judge found is so on the branch's tip, and after which story; "" if unknown."""
     if criterion.tree is None or criterion.verdict is Verdict.UNMEASURED:
         return ""
     if row.state is not StoryState.PASSED:
         return "measured on work that is not on the branch"
     landed = _landed_after(state, row.id)
     if criterion.tree != state.going.tip_tree:
-        return f"not run again since {', '.join(landed) or 'the branch moved'}"
+        again = "run" if criterion.verify else "judged"
+        return f"not {again} again since {', '.join(landed) or 'the branch moved'}"
     still = "still true" if criterion.verdict is not Verdict.FAILED else "not true any more"
     return f"{still} after {landed[-1]}" if landed else f"{still} on the branch's tip"
 
@@ -81,6 +82,7 @@ def _of_criterion(state: RunState, row: StoryRow, criterion: CriterionRow) -> It
     if criterion.tree:
         told = holds(state, row, criterion)
         yield f"   tree {criterion.tree[:12]}" + (f": {told}" if told else "")
+    if criterion.output:
         yield f"   output {criterion.output} (SHA-256 {(criterion.output_digest or '')[:12]})"
 
 

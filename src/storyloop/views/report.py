@@ -148,8 +148,9 @@ def _unshipped(row: StoryRow) -> Unshipped:
 
 
 def _unsure(row: StoryRow) -> list[str]:
-    told = (Verdict.UNPROVEN, Verdict.VACUOUS, Verdict.UNMEASURED, Verdict.JUDGED)
-    return [f"{row.id}, criterion {c.number} ({c.criterion}): {told_of(c)}" for c in row.evidence if c.verdict in told]
+    told = (Verdict.VACUOUS, Verdict.UNMEASURED)
+    unsure = [c for c in row.evidence if c.verdict in told or not c.verify]
+    return [f"{row.id}, criterion {c.number} ({c.criterion}): {told_of(c)}" for c in unsure]
 
 
 def _not_measured(state: RunState) -> Iterator[str]:
@@ -177,6 +178,9 @@ def told_of(row: CriterionRow) -> str:
     """What is known of a criterion, in words."""
     if row.verify is not None and row.tree is None:
         return "not proven: its command was not run on the work"
+    if row.verify is None and row.tree is not None:
+        since = ", which later commits have changed," if row.verdict is Verdict.STALE else ""
+        return f"judged met on tree {row.tree[:12]}{since} by {' '.join(row.reason.split())}"
     return PROVEN[row.verdict]
 
 
@@ -257,7 +261,7 @@ def _story(row: StoryRow) -> str:
 
 def _criterion(row: CriterionRow) -> str:
     by = f" by `{row.verify}`" if row.verify else ""
-    on = f" on tree `{row.tree[:12]}`" if row.tree else ""
+    on = f" on tree `{row.tree[:12]}`" if row.tree and row.verify else ""
     flaky = ", flaky (red, then green on an immediate second run)" if row.flaky else ""
     return f"- {row.number}. {row.criterion}: {told_of(row)}{by}{on}{flaky}"
 
@@ -337,8 +341,9 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
 def _proof(row: StoryRow) -> str:
     if row.state is not StoryState.PASSED:
         return row.reason if len(row.reason) <= _MOST_REASON else f"{row.reason[: _MOST_REASON - 3]}..."
-    proven = sum(c.verdict in (Verdict.PROVEN, Verdict.STALE) for c in row.evidence)
-    told = f"{proven} of {len(row.evidence)} criteria proven"
+    proven = sum(c.verdict in (Verdict.PROVEN, Verdict.STALE) and c.verify is not None for c in row.evidence)
+    judged = sum(c.tree is not None and c.verify is None for c in row.evidence)
+    told = f"{proven} of {len(row.evidence)} criteria proven" + (f", {judged} judged" if judged else "")
     commit = f", commit {row.commits[-1][:12]}" if row.commits else ""
     return f"{told}{commit}" + (f" ({row.reason})" if row.reason else "")
 

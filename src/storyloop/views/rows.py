@@ -7,7 +7,7 @@ import msgspec
 from storyloop.core.artifacts import Issue
 from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.bounds import bounds_of
-from storyloop.core.evidence import Evidence, Verdict, verdict_of
+from storyloop.core.evidence import Evidence, Judged, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.policy import Command
 from storyloop.core.progress import Asking, Measurement, OpenIssue, Reply, StoryProgress, StoryState, Work
@@ -75,7 +75,7 @@ class CriterionRow(msgspec.Struct, frozen=True, kw_only=True):
     output_digest: str | None
     at: str | None
     output: str | None  # the file, below the run's directory
-    reason: str  # why it could not be measured, or is red without an exit status
+    reason: str  # why it could not be measured, or is red without an exit status; or who judged it, and the words
 
 
 class StoryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +143,7 @@ def _check_row(name: str, check: Command, evidence: Evidence | None, *, inherite
     )
 
 
-def _moment(evidence: Evidence | None) -> str | None:
+def _moment(evidence: Evidence | Judged | None) -> str | None:
     return evidence.at.isoformat().replace("+00:00", "Z") if evidence else None
 
 
@@ -233,37 +233,41 @@ def _shown(row: StoryRow) -> dict[str, Any]:
 def evidence_rows(state: RunState, story: Story) -> tuple[CriterionRow, ...]:
     """What is known of each criterion of a story, on the branch as it stands now."""
     standing, work = state.going.stories[story.id], state.going.work.get(story.id)
-    evidence, before = _evidence(standing, work)
+    known, before = _evidence(standing, work)
     tip = state.going.tip_tree if standing.state is StoryState.PASSED else None
-    by_number = {e.criterion: e for e in evidence if e.criterion is not None}
+    by_number = {one.criterion: one for one in known}
     return tuple(
         _criterion_row(number, criterion, by_number.get(number), was_green_before=number in before, tip_tree=tip)
         for number, criterion in enumerate(story.acceptance_criteria, start=1)
     )
 
 
-def _evidence(standing: StoryProgress, work: Work | None) -> tuple[tuple[Evidence, ...], tuple[int, ...]]:
+def _evidence(standing: StoryProgress, work: Work | None) -> tuple[tuple[Evidence | Judged, ...], tuple[int, ...]]:
     if work is None:
-        return standing.evidence, standing.green_before
-    measured = getattr(work.stage, "measured", None) or getattr(work.stage, "evidence", ())
-    return measured, work.green_before
+        return (*standing.evidence, *standing.judged), standing.green_before
+    stage = getattr(work.stage, "landing", work.stage)
+    measured = getattr(stage, "measured", None) or getattr(stage, "evidence", ())
+    return (*measured, *getattr(stage, "judged", ())), work.green_before
 
 
 def _criterion_row(
-    number: int, criterion: Criterion, evidence: Evidence | None, *, was_green_before: bool, tip_tree: str | None
+    number: int, criterion: Criterion, known: Evidence | Judged | None, *, was_green_before: bool, tip_tree: str | None
 ) -> CriterionRow:
+    evidence = known if isinstance(known, Evidence) else None
+    judged = known if isinstance(known, Judged) else None
+    reason = evidence.reason if evidence else ""
     return CriterionRow(
         number=number,
         criterion=criterion.text,
         verify=criterion.verify,
-        verdict=verdict_of(evidence, was_green_before=was_green_before, tip_tree=tip_tree),
+        verdict=verdict_of(known, was_green_before=was_green_before, tip_tree=tip_tree),
         flaky=evidence is not None and evidence.reading.value == "flaky",
-        tree=evidence.tree if evidence else None,
+        tree=known.tree if known else None,
         exit_status=evidence.exit_status if evidence else None,
         output_digest=evidence.output_digest if evidence else None,
-        at=_moment(evidence),
+        at=_moment(known),
         output=evidence.output if evidence else None,
-        reason=evidence.reason if evidence else "",
+        reason=f"{judged.by}: {judged.words}" if judged else reason,
     )
 
 
@@ -282,7 +286,7 @@ def _question(state: RunState, work: Work) -> QuestionRow | None:
 def _story_row(state: RunState, story: Story) -> StoryRow:
     standing, work = state.going.stories[story.id], state.going.work.get(story.id)
     cs = work.cs if work is not None else fresh_continuation(state.effective_config())
-    in_hand = work.errand.calls if work is not None and standing.state is StoryState.BUILDING else 0
+    in_hand = work.calls if work is not None and standing.state is StoryState.BUILDING else 0
     attempt = work.cs.continuation_attempt + 1 if in_hand and work is not None else 0
     return StoryRow(
         id=story.id,
