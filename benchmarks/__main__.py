@@ -71,6 +71,9 @@ def _runs(place: Path, stories: int) -> Iterator[Figure]:
     yield Figure("overhead of a story, agent and checks taken off (wall)", few["overhead"], 0.4, "s")
     yield Figure("CPU of Storyloop itself for a story", few["own_cpu"], 0.1, "s")
     yield Figure("CPU of Storyloop with its git and supervisors for a story", few["all_cpu"], 0.3, "s")
+    whole, used_whole = _run(world, "whole", 20)
+    yield Figure("a whole run of 20 stories, an instant agent, no review (wall)", whole["wall"], 10, "s")
+    yield Figure("peak memory of Storyloop, 20 stories", used_whole / 2**20, 60, "MB")
     many, used_many = _run(world, "many", stories)
     yield Figure("peak memory of Storyloop, 10 stories", used_few / 2**20, 60, "MB")
     yield Figure(f"peak memory of Storyloop, {stories} stories", used_many / 2**20, 60, "MB")
@@ -89,6 +92,7 @@ def _run(world: World, name: str, stories: int) -> tuple[dict[str, float], int]:
     theirs = sum(ended["cpu_seconds"] for ended in exits)
     at_work = sum(ended["ended_at"] - ended["started_at"] for ended in exits)
     return {
+        "wall": cost.wall,
         "overhead": (cost.wall - at_work) / stories,
         "own_cpu": own["cpu"] / stories,
         "all_cpu": (cost.cpu - theirs) / stories,

@@ -1,4 +1,4 @@
-"""What prompts and artifacts cost: tokens of a story prompt along a run, milliseconds for XML and for knowledge.
+"""What prompts and artifacts cost: tokens of a story prompt along a run, milliseconds of CPU for XML and for knowledge.
 
 python -m benchmarks.prompts
 
@@ -100,9 +100,9 @@ def _decoding_ms(artifact: bytes) -> float:
 
 def _ms(deed: Callable[[], object]) -> float:
     def once() -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         deed()
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     return median_of(once, runs=15) * 1e3
 

@@ -19,6 +19,9 @@ default = ["quick"]
 
 [checks]
 trivial = "true"
+
+[review]
+enabled = false
 """
 
 
