@@ -33,8 +33,10 @@ from storyloop.core.events import (
     RunParked,
     RunResumed,
     SpecPlanned,
+    StoryApproved,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryReopened,
     StorySetAside,
     StorySkipped,
@@ -92,8 +94,8 @@ class StorySaid(_Said, frozen=True, kw_only=True):
 class Act(_Said, frozen=True, kw_only=True):
     """One thing that a person does, and the facts that come of it."""
 
-    # run | resume | retry | skip | answer, or what happens outside: turns (another script), put (a file), later (time),
-    # limit (of an account, met by another run)
+    # run | resume | retry | skip | answer | approve | reject, or what happens outside: turns (another script),
+    # put (a file), later (time), limit (of an account, met by another run)
     do: str
     flags: dict[str, Any] = {}
     story: str = ""
@@ -213,8 +215,12 @@ def told(event: Event) -> str:
             return f"answer {event.story}"
         case StoryTakenUp():
             return f"take up {event.story}" + ("" if event.pin else " clash") + _findings(event.findings)
+        case StoryApproved():
+            return f"approve {label_of(event.story)}"
+        case StoryRejected():
+            return f"reject {label_of(event.story)}"
         case StoryLanded():
-            return f"land {label_of(event.story)}" + ("" if event.commit else " unchanged")
+            return f"land {label_of(event.story)}" + ("" if event.commit else " unchanged") + _findings(event.findings)
         case StoryLeft():
             return f"leave {label_of(event.story)}" + (" committed" if event.commit else "")
         case FinalProofBegun():
@@ -344,7 +350,7 @@ class Play:
                     state = self._driven(act)
                 self.known = state
                 self.exits.append(exit_code(state))
-            case "retry" | "skip" | "answer":
+            case "retry" | "skip" | "answer" | "approve" | "reject":
                 self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
             case "put":
                 self.world.put(self.known, act.path, act.text)

@@ -8,7 +8,6 @@ import pytest
 from clikit import User, ended, until
 
 SPEC = "../spec.md"
-UNREVIEWED = "[review]\nenabled = false\n"
 # Asks until it is told, in its prompt, what a human decided. What it writes would take over a terminal if it could.
 ASKS = """case $prompt in
 *"A human answered"*SQLite*) touch US-001.txt; answer completed ;;
@@ -33,7 +32,7 @@ def user(tmp_path: Path) -> Iterator[User]:
 
 def test_a_question_is_shown_everywhere_and_answered_by_its_number(user: User) -> None:
     """The run parks with 3; `run`, `status` and `show` say what is asked; `answer` says what to do then."""
-    user.has_an_agent(ASKS, settings=UNREVIEWED)
+    user.has_an_agent(ASKS)
     user.has_a_spec("US-001", "US-002")
     done = user.asks("run", SPEC)
     (row,) = user.asks("status", "--json").rows
@@ -69,7 +68,7 @@ US-001 asks: Which 31m store?
 
 def test_a_live_run_takes_an_answer_up_while_it_waits_for_the_deadline(user: User) -> None:
     """It need not be resumed."""
-    user.has_an_agent(ASKS, settings=f'{UNREVIEWED}[limits]\nquestion_deadline = "1h"\n')
+    user.has_an_agent(ASKS, settings='[limits]\nquestion_deadline = "1h"\n')
     user.has_a_spec()
     run = user.starts("run", SPEC)
     until(lambda: any(row["waits_for"] for row in user.asks("status", "--json").rows))
@@ -91,7 +90,7 @@ REFUSED = {
 
 def test_an_answer_that_cannot_be_used_is_refused_at_once(user: User) -> None:
     """Nothing is noted of it."""
-    user.has_an_agent(ASKS, settings=UNREVIEWED)
+    user.has_an_agent(ASKS)
     user.has_a_spec("US-001", "US-002")
     user.asks("run", SPEC)
     run = user.asks("status", "--json").rows[0]["run_id"]

@@ -57,8 +57,10 @@ from storyloop.core.events import (
     RunParked,
     RunResumed,
     SpecPlanned,
+    StoryApproved,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryReopened,
     StorySetAside,
     StorySkipped,
@@ -487,6 +489,14 @@ class Run:
     def skipped(self, name: str) -> "Run":
         number = self.state.going.inbox_seen + 1
         return self.happened(StorySkipped(key=f"request/{number}", at=self.now, story=name, number=number))
+
+    def approved(self, name: str = "US-001") -> "Run":
+        number = self.state.going.inbox_seen + 1
+        return self.happened(StoryApproved(key=f"request/{number}", at=self.now, story=name, number=number))
+
+    def rejected(self, name: str = "US-001", hint: str = "") -> "Run":
+        number = self.state.going.inbox_seen + 1
+        return self.happened(StoryRejected(key=f"request/{number}", at=self.now, story=name, number=number, hint=hint))
 
     def answered(self, name: str, text: str = "yes") -> "Run":
         number = self.state.going.inbox_seen + 1

@@ -64,8 +64,10 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    StoryApproved,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryReopened,
     StorySetAside,
     StorySkipped,
@@ -103,6 +105,10 @@ def asking(deadline: float | None = 600.0) -> Run:
     return going(policy).until(CallAgent).did(outcome=asks(), tree="tree-1")
 
 
+def approving() -> Run:
+    return going(replace(POLICY, step=True)).attempted()
+
+
 def blocked() -> Run:
     return going(replace(POLICY, limits=Limits(continuations=1))).attempted(check=RED).until(LeaveStory).did()
 
@@ -124,6 +130,7 @@ STATES: dict[str, Callable[[], Run]] = {
     "checking": lambda: going().until(CallAgent).did(),
     "demonstrating": lambda: going().until(CallAgent).did().did(),
     "a handover is owed": lambda: going().attempted(check=RED),
+    "an approval is owed": approving,
     "a message is owed": lambda: going().attempted(),
     "landing": lambda: going().until(LandStory),
     "clean-up of a passed story": lambda: going().until(LandStory).did(),
@@ -133,6 +140,7 @@ STATES: dict[str, Callable[[], Run]] = {
     "completed": lambda: going().to_end(),
     "failed": lambda: blocked().to_end(),
     "failed at the set-up": lambda: going().did().did(first=RED),
+    "parked for an approval": lambda: approving().did(),
     "parked for an answer": lambda: asking(None).did().did(),
     "parked": lambda: going(replace(POLICY, budget=Budget(calls=0))).until(ParkRun).did(),
     "interrupted": lambda: going().until(CallAgent).interrupted(),
@@ -156,6 +164,7 @@ LEGAL: dict[str, str] = {
     "checking": "check criterion skipped-1 skipped-2",
     "demonstrating": "criterion skipped-1 skipped-2",
     "a handover is owed": "written skipped-1 skipped-2",
+    "an approval is owed": "approved rejected skipped-1 skipped-2",
     "a message is owed": "commit-call-started skipped-2",
     "landing": "landed skipped-2",
     "clean-up of a passed story": "cleaned started-2 skipped-2",
@@ -168,6 +177,7 @@ QUIET: dict[str, str] = {
     "completed": "refused",
     "failed": "refused skipped-1 skipped-2 reopened-1 reopened-2",
     "failed at the set-up": "refused resumed skipped-1 skipped-2",
+    "parked for an approval": "refused resumed approved rejected skipped-1 skipped-2",
     "parked for an answer": "refused resumed answered skipped-1 skipped-2",
     "parked": "refused resumed skipped-1 skipped-2",
     "interrupted": "refused resumed skipped-1 skipped-2",
@@ -215,6 +225,8 @@ def facts(run: Run) -> dict[str, Event]:
         "aside": StorySetAside(**ids, story="US-001"),
         "answered": QuestionAnswered(**ids, story="US-001", number=1, text="yes"),
         "taken-up": StoryTakenUp(**ids, story="US-001", head=tip, tree=tip_tree, pin=None),
+        "approved": StoryApproved(**ids, story="US-001", number=1),
+        "rejected": StoryRejected(**ids, story="US-001", number=1),
         "landed": StoryLanded(**ids, story="US-001", commit="c1", tip="c1", tip_tree=tree, changes=changes),
         "left": StoryLeft(**ids, story="US-001", pins=(), commit=None, tip=tip, tip_tree=tip_tree),
         "skipped-1": StorySkipped(**ids, story="US-001", number=1),

@@ -150,7 +150,7 @@ class LiveFace(PlainFace):
         used = f"{count(progress.ledger.calls, 'call')}, {_tokens(state)}{money(progress.ledger.total)}"
         second = f"{state.machine_state}  {elapsed}  {used}"
         lines = [_place(state), second] + ([f"  {self._doing}"] if self._doing else [])
-        lines += [f"{line}  (storyloop answer {state.run_id[:8]} {line.split()[0]} TEXT)" for line in waits_for(state)]
+        lines += [f"{sentence}  (storyloop {verb})" for sentence, verb in waits_for(state)]
         width = max(20, self._console.width - 1)
         return Text("\n" + "\n".join(readable(line)[:width] for line in lines), style="bold")
 

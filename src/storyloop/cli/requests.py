@@ -1,4 +1,4 @@
-"""`stop`, `retry`, `skip`, `answer`: what one process asks of another through the run's inbox."""
+"""`stop`, `retry`, `skip`, `answer`, `approve`, `reject`: what one process asks of another through the run's inbox."""
 
 import time
 
@@ -7,6 +7,8 @@ import click
 from storyloop.cli.here import here, identity_of
 from storyloop.cli.stories import require_story
 from storyloop.core.errors import UserError
+from storyloop.core.passing import waiting_for_approval
+from storyloop.core.purpose import RUN
 from storyloop.wiring import make_service
 
 _PATIENCE = 10.0  # seconds that a live run may take to stop before we stop waiting for it
@@ -69,14 +71,35 @@ def answer(run_id: str, story: str, text: str) -> int:
     return _asked("answer", run_id, story, text=text.strip())
 
 
-def _asked(what: str, run_id: str, story: str, *, text: str = "") -> int:
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("story", required=False)
+def approve(run_id: str, story: str | None) -> int:
+    """Let what is proven be committed, where `run --step` waits for you; without STORY, whatever waits."""
+    return _asked("approve", run_id, story)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("story", required=False)
+@click.option("--with", "hint", default="", metavar="TEXT", help="What is to be different.")
+def reject(run_id: str, story: str | None, hint: str) -> int:
+    """Send what is proven back to its agent, where `run --step` waits for you: it is a failed attempt."""
+    return _asked("reject", run_id, story, text=hint)
+
+
+def _asked(what: str, run_id: str, story: str | None, *, text: str = "") -> int:
     service = make_service()
     row = service.find(run_id, identity_of(here()))
     state = service.state(row.run_id)
-    require_story(state, story)
-    service.require_grantable(state, what, story)
-    if service.request(row.run_id, what, story=story, text=text) is not None:
-        click.echo(f"Run {row.run_id} is told to {what} {story}.")
+    if story is None:
+        story = next(iter(waiting_for_approval(state.going)), RUN)
     else:
-        click.echo(f"Noted: {what} {story}. Now: storyloop resume {row.run_id[:8]}")
+        require_story(state, story)
+    service.require_grantable(state, what, story)
+    named = story or "the fix"
+    if service.request(row.run_id, what, story=story, text=text) is not None:
+        click.echo(f"Run {row.run_id} is told to {what} {named}.")
+    else:
+        click.echo(f"Noted: {what} {named}. Now: storyloop resume {row.run_id[:8]}")
     return 0

@@ -58,6 +58,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     max_usd: float | None = None
     max_time: str | None = None
     no_wait: bool = False
+    step: bool | None = None
     no_review: bool = False
     pull_request: bool | None = None
 

@@ -79,7 +79,7 @@ def resolve(files: Sequence[Document], *, root: Path | None, flags: Flags = NO_F
         say_document(document, said)
     say_flags(flags, said)
     described = described_agents(said, root)
-    policy = _assembled(said, agents=described.agents, no_wait=flags.no_wait)
+    policy = _assembled(said, agents=described.agents, no_wait=flags.no_wait, step=bool(flags.step))
     if not said.unread:  # else agents would be missed that the unread file describes
         check_chains(policy, described, said)
     if said.problems:
@@ -104,7 +104,8 @@ def amended(policy: Policy, flags: Flags) -> Policy:
         if "*" not in setting.key and (value := value_in(policy, setting.key)) not in (None, ()):
             said.put(setting.key, value, DEFAULT)
     say_flags(flags, said)
-    new = _assembled(said, agents={}, no_wait=flags.no_wait or policy.no_wait)
+    step = policy.step if flags.step is None else flags.step
+    new = _assembled(said, agents={}, no_wait=flags.no_wait or policy.no_wait, step=step)
     agents = {**built_in({"chains.default": new.chain}), **policy.agents} if flags.agents else policy.agents
     new = msgspec.structs.replace(new, agents=agents, checks=policy.checks, prompts=policy.prompts)
     if flags.agents:
@@ -114,8 +115,7 @@ def amended(policy: Policy, flags: Flags) -> Policy:
     return new
 
 
-def _assembled(said: Said, *, agents: Mapping[str, object], no_wait: bool) -> Policy:
-    fields: dict[str, object] = {"agents": agents, "no_wait": no_wait}
+def _assembled(said: Said, **fields: object) -> Policy:
     sections: dict[str, object] = {}
     for key, value in said.values.items():
         first, *rest = place_in_policy(key)

@@ -157,6 +157,21 @@ class StoryTakenUp(_Event, frozen=True, kw_only=True, tag="story_taken_up"):
     findings: tuple[Finding, ...] = ()
 
 
+class StoryApproved(_Event, frozen=True, kw_only=True, tag="story_approved"):
+    """A human wants a story committed as it was proven, or a fix."""
+
+    story: str
+    number: int  # of the request in the inbox
+
+
+class StoryRejected(_Event, frozen=True, kw_only=True, tag="story_rejected"):
+    """A human wants a proven story otherwise, or a fix: the attempt fell short."""
+
+    story: str
+    number: int
+    hint: str = ""
+
+
 class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
     """A story passed, or a fix: its proven tree is the branch's tip. No commit: the tree was already right."""
 
@@ -167,6 +182,7 @@ class StoryLanded(_Event, frozen=True, kw_only=True, tag="story_landed"):
     changes: StoryChanges
     lines: dict[str, int] = {}  # lines of the files it created or modified, where they could be counted
     symbols: dict[str, tuple[str, ...]] = {}  # what these files define, where it could be read
+    findings: tuple[Finding, ...] = ()
 
 
 class StoryLeft(_Event, frozen=True, kw_only=True, tag="story_left"):
@@ -262,6 +278,8 @@ Event = (
     | StorySetAside
     | QuestionAnswered
     | StoryTakenUp
+    | StoryApproved
+    | StoryRejected
     | StoryLanded
     | StoryLeft
     | ReviewStarted

@@ -21,13 +21,14 @@ from storyloop.core.events import (
     LimitLearned,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryStarted,
     StoryTakenUp,
     WaitEnded,
 )
 from storyloop.core.evidence import Evidence, Judged, reading_of
 from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements, owed_probes
-from storyloop.core.passing import afforded, passing, tried_anew
+from storyloop.core.passing import afforded, passing, rejected, tried_anew
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, AgentRef, Drain, OnExhausted, Require, Tampering, Way
 from storyloop.core.progress import (
@@ -439,10 +440,20 @@ def _given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tu
         note = "passed when its attempts ended: all is green, but the agent still said partial"
         _green(run, work, work.green, note=note, event=event)
         return
-    commit = run.effective_config().limits.on_exhausted is OnExhausted.COMMIT
+    policy = run.effective_config()
+    commit = policy.limits.on_exhausted is OnExhausted.COMMIT and not policy.step  # nobody has approved it
     commit = commit and work.story != RUN and _refusal(run, work) is None
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
     run.put(replace(work, stage=leaving))
+
+
+def story_rejected(run: Draft, event: StoryRejected) -> None:
+    """A human wants it otherwise: the attempt fell short; or, where none was left, the attempts have ended."""
+    work, landing, shortfall = rejected(run, event)
+    if isinstance(work.errand.stage, GivenUp):
+        _given_up(run, work, shortfall.reason, event, evidence=landing.evidence)
+    else:
+        _fell_short(run, work, shortfall, event, evidence=landing.evidence)
 
 
 def landed(run: Draft, event: StoryLanded) -> None:
@@ -451,6 +462,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
     landing = work.stage
     if not isinstance(landing, Landing):
         raise IllegalTransition(run.machine_state, event)
+    run.find(*event.findings)
     if work.story == RUN:
         fix_landed(run, work, landing, event)
         return

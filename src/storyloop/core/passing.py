@@ -1,21 +1,27 @@
-"""From proven to its landing: a story's new tests are tried without the work, then its commit is worded."""
+"""From proven to its landing: a story's new tests are tried without the work, then its commit is worded.
+
+Under `--step` a human looks at it in between. What is approved is one tree, and exactly that is landed. A rejection
+spends an attempt as any other failure does, so it has an end.
+"""
 
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.budget import story_refuses
 from storyloop.core.draft import Draft
-from storyloop.core.errand import Errand, GivenUp
+from storyloop.core.errand import Errand, GivenUp, Shortfall
 from storyloop.core.errors import IllegalTransition
-from storyloop.core.events import CommandMeasured, Event
+from storyloop.core.events import CommandMeasured, Event, StoryApproved, StoryRejected
 from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Suspicion, SuspicionKind
 from storyloop.core.judge import owed_tries
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Describing, Doubting, Landing, Work
+from storyloop.core.progress import Approving, Describing, Doubting, Landing, Progress, Work
 from storyloop.core.purpose import RUN, Trying
 from storyloop.core.steps import expect, work_of
+from storyloop.core.words import DevelopmentStatus
 
+_MOST_NAMED, _MOST_TOLD = 4, 80  # commands that a sentence names, and characters of each
 _TELLS = {
     SuspicionKind.TESTS_PROVE_NOTHING: "do not fail without the work",
     SuspicionKind.TESTS_NOT_TRIED: "were not tried without the work",
@@ -25,16 +31,16 @@ _TELLS = {
 def passing(run: Draft, work: Work, landing: Landing, event: Event) -> None:
     """Nothing that gates stands in the way any more."""
     if work.story == RUN:
-        _worded(run, work, landing, event)
+        _proven(run, work, landing, event)
         return
     tries = _tries(run, work, landing)
     if tries:
         run.put(replace(work, stage=Doubting(landing=landing, owed=tries)))
     elif work.new_tests:
         why = "no command is known to run them that was green before"
-        _worded(run, _suspected(work, SuspicionKind.TESTS_NOT_TRIED, why), landing, event)
+        _proven(run, _suspected(work, SuspicionKind.TESTS_NOT_TRIED, why), landing, event)
     else:
-        _worded(run, work, landing, event)
+        _proven(run, work, landing, event)
 
 
 def tried(run: Draft, event: CommandMeasured, trying: Trying) -> None:
@@ -53,7 +59,7 @@ def tried(run: Draft, event: CommandMeasured, trying: Trying) -> None:
         work = _suspected(work, SuspicionKind.TESTS_NOT_TRIED, why)
     elif reading.is_green:
         work = _suspected(work, SuspicionKind.TESTS_PROVE_NOTHING, f"`{event.command}` is green there, too")
-    _worded(run, work, doubting.landing, event)
+    _proven(run, work, doubting.landing, event)
 
 
 def tried_anew(run: Draft, work: Work, doubting: Doubting) -> Work:
@@ -67,6 +73,58 @@ def afforded(run: Draft, work: Work, errand: Errand) -> Errand:
         return errand
     reason = story_refuses(run.ledger, run.effective_config().budget.story, work, errand.ref)
     return errand if reason is None else replace(errand, stage=GivenUp(reason))
+
+
+def waiting_for_approval(run: Progress) -> list[str]:
+    """The stories in hand that a human is to look at; the run's own work is `RUN`."""
+    return [work.story for work in run.work.values() if isinstance(work.stage, Approving)]
+
+
+def approval_line(work: Work, landing: Landing) -> str:
+    """What a human is to look at, and how to go on from there, in a sentence of bounded length."""
+    commands = list(dict.fromkeys(f"`{e.command[:_MOST_TOLD]}`" for e in landing.evidence if e.reading.is_green))
+    more = f" and {len(commands) - _MOST_NAMED} more" if commands[_MOST_NAMED:] else ""
+    by = f" by {', '.join(commands[:_MOST_NAMED])}{more}" if commands else ""
+    show = f"`git show {work.pin.ref}` shows it, " if work.pin is not None and landing.tree != work.tree else ""
+    what = work.story or "the fix of the review's issues"
+    return f"{what} is proven{by} and waits for you: {show}`storyloop approve` or `storyloop reject` goes on"
+
+
+def approved(run: Draft, event: StoryApproved) -> None:
+    """A human wants it as it is."""
+    work, landing = _approving(run, event)
+    _worded(run, work, landing, event)
+
+
+def rejected(run: Draft, event: StoryRejected) -> tuple[Work, Landing, Shortfall]:
+    """A human wants it otherwise: the work, no longer taken for green, and what the next attempt is told."""
+    work, landing = _approving(run, event)
+    said = "A human has looked at this work and rejected it" + (f": {event.hint}" if event.hint else ".")
+    shortfall = Shortfall(
+        status=DevelopmentStatus.FAILED,
+        summary=landing.result.summary,
+        files=work.changed,
+        next_steps=None,
+        reason="rejected by a human",
+        fingerprint=f"reject/{work.label}/{landing.tree}",
+    )
+    hint = "\n\n".join(part for part in (said, work.hint) if part)  # the newest word first: a prompt has a bound
+    return replace(work, green=None, hint=hint), landing, shortfall
+
+
+def _approving(run: Draft, event: StoryApproved | StoryRejected) -> tuple[Work, Landing]:
+    work = work_of(run, event.story, event)
+    if not isinstance(work.stage, Approving):
+        raise IllegalTransition(run.machine_state, event)
+    return work, work.stage.landing
+
+
+def _proven(run: Draft, work: Work, landing: Landing, event: Event) -> None:
+    """Its commit is owed, as soon as a human has approved it where one is asked."""
+    if run.effective_config().step:
+        run.put(replace(work, stage=Approving(landing)))
+    else:
+        _worded(run, work, landing, event)
 
 
 def _tries(run: Draft, work: Work, landing: Landing) -> tuple[Trying, ...]:

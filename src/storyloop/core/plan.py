@@ -46,8 +46,10 @@ from storyloop.core.errand import (
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
+from storyloop.core.passing import approval_line
 from storyloop.core.policy import Command, Policy
 from storyloop.core.progress import (
+    Approving,
     Asking,
     Building,
     Closing,
@@ -189,6 +191,9 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
         case Doubting(landing=landing, owed=owed):
             command = _command_of(progress, policy, owed[0].of)
             return (_run(state, owed[0], command=command, tree=landing.tree),)
+        case Approving(landing=landing):
+            reason = approval_line(work, landing)
+            return (ParkRun(key=f"park/{progress.resumes}", what=ParkedFor.HUMAN, reason=reason),)
         case Landing():
             return (LandStory(key=f"{prefix}/land", story=work.story),)
         case Leaving():

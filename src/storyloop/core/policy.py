@@ -246,6 +246,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     notify: NotifyPolicy = NotifyPolicy()
     prompts: dict[str, str] = {}  # templates of the user's own, by the name of ours that each takes the place of
     no_wait: bool = False
+    step: bool = False  # nothing is committed before a human has approved it
     escalation: tuple[Rung, ...] = ()  # how each attempt at a story is made; behind the last entry, that one holds
 
     def rung(self, attempt: int) -> Rung:

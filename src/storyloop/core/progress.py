@@ -156,6 +156,12 @@ class TakingUp(msgspec.Struct, frozen=True, tag="taking_up"):
     """The question has its reply: the work is owed to be put onto the branch's tip as that is now."""
 
 
+class Approving(msgspec.Struct, frozen=True, tag="approving"):
+    """Proven; a human is to look at it before it is committed."""
+
+    landing: "Landing"
+
+
 class Closing(msgspec.Struct, frozen=True, tag="closing"):
     """The iteration is over; its handover is still to be removed."""
 
@@ -170,6 +176,7 @@ Stage = (
     | Proving
     | Judging
     | Doubting
+    | Approving
     | Describing
     | Landing
     | Leaving
@@ -347,5 +354,5 @@ def waiting_of(work: Work) -> Waiting | None:
 
 
 def is_set_aside(work: Work) -> bool:
-    """Whether it waits for a human with its files out of the way."""
+    """Whether it waits for a reply with its files out of the way."""
     return isinstance(work.stage, Asking) and work.stage.set_aside

@@ -31,8 +31,10 @@ from storyloop.core.events import (
     RunParked,
     RunResumed,
     SpecPlanned,
+    StoryApproved,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryReopened,
     StorySetAside,
     StorySkipped,
@@ -62,14 +64,16 @@ from storyloop.core.iteration import (
     measured_anew,
     probed,
     proof_measured,
+    story_rejected,
     story_started,
     story_taken_up,
     wait_ended,
 )
-from storyloop.core.passing import tried
+from storyloop.core.passing import approved, tried
 from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
 from storyloop.core.policy import Drain
 from storyloop.core.progress import (
+    Approving,
     Asking,
     Closing,
     Doubting,
@@ -116,7 +120,9 @@ from storyloop.core.words import MachineState, RunStatus
 # Python 3.11 takes long to look up a member, and these are asked for with every event.
 _RUNNING, _WAITING = RunStatus.RUNNING, MachineState.WAITING
 # What humans do, they do to runs that are not running as well.
-_AT_ANY_TIME = QuestionAnswered | StorySkipped | StoryReopened | RequestRefused | RunResumed
+_AT_ANY_TIME = (
+    QuestionAnswered | StoryApproved | StoryRejected | StorySkipped | StoryReopened | RequestRefused | RunResumed
+)
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
@@ -228,6 +234,12 @@ def _fold(run: Draft, event: Event) -> None:
             answered(run, event)
         case StoryTakenUp():
             story_taken_up(run, event)
+        case StoryApproved():
+            _inbox_seen(run, event.number)
+            approved(run, event)
+        case StoryRejected():
+            _inbox_seen(run, event.number)
+            story_rejected(run, event)
         case WaitEnded(story=story) if story in run.work and isinstance(run.work[story].stage, Asking):
             unanswered(run, event)
         case WaitEnded():
@@ -424,7 +436,9 @@ def _machine_state(run: Draft) -> MachineState:
 
 def _only_waits(run: Draft) -> bool:
     """Nothing is under way but waiting: that is no time of the budget's."""
-    return run.machine_state is _WAITING and all(is_set_aside(work) or waiting_of(work) for work in run.work.values())
+    return run.machine_state is _WAITING and all(
+        is_set_aside(work) or isinstance(work.stage, Approving) or waiting_of(work) for work in run.work.values()
+    )
 
 
 def _is_opening(run: Draft) -> bool:
@@ -441,6 +455,7 @@ _DOING: dict[type, MachineState] = {
     TakingUp: MachineState.RUNNING_AGENT,
     Proving: MachineState.PROVING,
     Doubting: MachineState.PROVING,
+    Approving: MachineState.WAITING,
     Landing: MachineState.LANDING,
     Leaving: MachineState.LANDING,
     Closing: MachineState.PICKING_STORY,

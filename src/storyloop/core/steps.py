@@ -9,6 +9,7 @@ from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event
 from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import (
+    Approving,
     Asking,
     Building,
     Describing,
@@ -114,6 +115,7 @@ _STANDING: dict[type, StoryState] = {
     Proving: StoryState.PROVING,
     Judging: StoryState.PROVING,
     Doubting: StoryState.PROVING,
+    Approving: StoryState.WAITING,
     Describing: StoryState.LANDING,
     Landing: StoryState.LANDING,
     Leaving: StoryState.BUILDING,
@@ -128,4 +130,6 @@ def standing_of(work: Work, settled: StoryState) -> StoryState:
 def can_be_left(work: Work) -> bool:
     """A story in hand can be skipped unless a call is under way or its proven tree is being committed."""
     calling = isinstance(errand_of(work, work.cs)[0].stage, Calling)
-    return not calling and isinstance(work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging)
+    return not calling and isinstance(
+        work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging | Approving
+    )

@@ -132,6 +132,7 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
     landing = work.stage
     if not isinstance(landing, Landing):
         raise ProgrammerError(f"Story {effect.story} is not landing.")
+    findings = tuple(_besides(work, landing, hands))
     commit, tip, tip_tree = None, progress.tip, progress.tip_tree
     if landing.tree != work.tree:
         author = Author(message=_message(state, landing, effect), at=landing.at)
@@ -148,6 +149,7 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
         changes=_story_changes(effect.story, changes, commit),
         lines={change.path: change.lines for change in changes if change.lines is not None},
         symbols=_symbols(changes, tip_tree, hands),
+        findings=findings,
     )
 
 
@@ -156,6 +158,14 @@ def _symbols(changes: tuple[Change, ...], tree: str, hands: Hands) -> dict[str, 
     readers = {path: read for path in there if (read := hands.symbols(path))}
     contents = hands.repository.contents(tree, tuple(readers)[:_MOST_READ], most=_SMALL)
     return {path: readers[path](content) for path, content in contents}
+
+
+def _besides(work: Work, landing: Landing, hands: Hands) -> Iterator[Finding]:
+    """Somebody who looked at it, or anything else, changed files since the proof; cleaning up would take that away."""
+    if (now := hands.repository.snapshot(hands.place)) != landing.tree:
+        ref = _pin(work, now, f"besides/{work.label}-{work.iteration}/{now[:12]}", landing.at, hands)
+        detail = f"What lay in the worktree besides the work that was proven was set aside; it is kept by {ref}."
+        yield Finding("leftover", detail)
 
 
 def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[Event]:

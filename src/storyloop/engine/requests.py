@@ -4,7 +4,16 @@ from datetime import datetime
 
 from storyloop.core.artifacts import Question
 from storyloop.core.errand import Calling
-from storyloop.core.events import Event, QuestionAnswered, RequestRefused, StoryReopened, StorySkipped
+from storyloop.core.events import (
+    Event,
+    QuestionAnswered,
+    RequestRefused,
+    StoryApproved,
+    StoryRejected,
+    StoryReopened,
+    StorySkipped,
+)
+from storyloop.core.passing import waiting_for_approval
 from storyloop.core.progress import Asking, Closing, ReviewEnd, StoryState, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
@@ -26,6 +35,10 @@ def fact_of(state: RunState, request: Request, now: datetime) -> Event:
         return RequestRefused(key=key, at=now, number=request.number, reason=reason or "it names no story")
     if request.what == "skip":
         return StorySkipped(key=key, at=now, story=request.story, number=request.number)
+    if request.what == "approve":
+        return StoryApproved(key=key, at=now, story=request.story, number=request.number)
+    if request.what == "reject":
+        return StoryRejected(key=key, at=now, story=request.story, number=request.number, hint=request.text)
     work = state.going.work.get(request.story)
     if work is not None and isinstance(work.stage, Asking):
         text = chosen(work.stage.question, request.text)
@@ -47,6 +60,9 @@ def chosen(question: Question, reply: str) -> str:
 
 def objection(state: RunState, what: str, story: str | None) -> str | None:
     """Why this cannot be granted as the run stands; None when it can."""
+    if what in ("approve", "reject"):
+        waits = story in waiting_for_approval(state.going)
+        return None if waits else f"story {story} does not wait for approval" if story else "nothing waits for approval"
     if what not in ("skip", "retry", "answer"):
         return "the run was not running" if what == "stop" else f"unknown request {what!r}"
     if state.status is RunStatus.COMPLETED:

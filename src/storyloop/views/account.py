@@ -20,6 +20,7 @@ from storyloop.core.events import (
     LimitLearned,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryReopened,
     WaitEnded,
 )
@@ -127,6 +128,9 @@ class _Book:
             case StoryReopened(story=story, hint=hint):
                 asked = f"a human asked for another try{': ' * bool(hint)}{hint}"
                 self._causes[story, Drain.STORY] = ("human", asked)
+            case StoryRejected(story=story, hint=hint):
+                drain = Drain.FIX if story == RUN else Drain.STORY
+                self._causes[story, drain] = ("human", f"a human rejected it{': ' * bool(hint)}{hint}")
             case StoryLanded(story=story) | StoryLeft(story=story):
                 self._landed = story if isinstance(event, StoryLanded) else self._landed
                 self._causes.pop((story, Drain.STORY), None)

@@ -24,8 +24,10 @@ from storyloop.core.events import (
     RunParked,
     RunResumed,
     SpecPlanned,
+    StoryApproved,
     StoryLanded,
     StoryLeft,
+    StoryRejected,
     StoryReopened,
     StorySetAside,
     StorySkipped,
@@ -136,6 +138,10 @@ def line_of(event: Event, state: RunState) -> str | None:
         case StoryTakenUp(story=story, pin=pin):
             told = "is taken up again" if pin else "is taken up again, on the branch as it is: what it had done clashes"
             return f"{story}: {told}"
+        case StoryApproved(story=story):
+            return f"{story or Drain.FIX}: a human approves it"
+        case StoryRejected(story=story, hint=hint):
+            return f"{story or Drain.FIX}: a human rejects it" + (f": {_first_line(hint)}" if hint.strip() else "")
         case StoryLanded(story="", commit=commit):
             return f"the fix of the review's issues is green, committed as {(commit or '')[:12]}{_review_end(state)}"
         case StoryLeft(story="", pins=pins):

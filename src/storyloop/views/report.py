@@ -11,6 +11,7 @@ import msgspec
 
 from storyloop.core.budget import nearly_spent
 from storyloop.core.evidence import Verdict
+from storyloop.core.passing import waiting_for_approval
 from storyloop.core.progress import OpenIssue, ParkedFor, ReviewEnd, StoryState
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
@@ -127,6 +128,10 @@ def way_on(state: RunState) -> str | None:
     match state.status:
         case RunStatus.INTERRUPTED:
             return f"Go on with: storyloop resume {run}"
+        case RunStatus.PARKED if waits := waiting_for_approval(state.going):
+            of = f"{run} {waits[0]}".rstrip()
+            told = f"storyloop approve {of}  (or: storyloop reject {of} --with HINT)"
+            return f"Go on with: {told}, then: storyloop resume {run}"
         case RunStatus.PARKED:
             parked = state.going.parked
             more = " --max-calls N (or --max-usd, --max-tokens, --max-time)"

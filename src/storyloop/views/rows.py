@@ -1,5 +1,6 @@
 """Rows: a run and its stories as the shapes that `--json` prints and every face shows."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.bounds import bounds_of
 from storyloop.core.evidence import Evidence, Judged, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
+from storyloop.core.passing import approval_line
 from storyloop.core.policy import Command
-from storyloop.core.progress import Asking, Measurement, OpenIssue, Reply, StoryProgress, StoryState, Work
+from storyloop.core.progress import Approving, Asking, Measurement, OpenIssue, Reply, StoryProgress, StoryState, Work
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
@@ -40,17 +42,17 @@ def row_of(state: RunState) -> RunRow:
         worktree=progress.worktree,
         total_usage=msgspec.to_builtins(state.total_usage),
         cost_usd=progress.ledger.total.cost_usd,
-        waits_for="; ".join(waits_for(state)),
+        waits_for="; ".join(sentence for sentence, _ in waits_for(state)),
     )
 
 
-def waits_for(state: RunState) -> tuple[str, ...]:
-    """What stories ask a human, a sentence each."""
-    return tuple(
-        question_line(work.story, work.stage.question)
-        for work in state.going.work.values()
-        if isinstance(work.stage, Asking)
-    )
+def waits_for(state: RunState) -> Iterator[tuple[str, str]]:
+    """What a human is asked, a sentence each; and with what command to answer."""
+    for work in state.going.work.values():
+        if isinstance(work.stage, Asking):
+            yield question_line(work.story, work.stage.question), f"answer {state.run_id[:8]} {work.story} TEXT"
+        elif isinstance(work.stage, Approving):
+            yield approval_line(work, work.stage.landing), f"approve {state.run_id[:8]} {work.story}".rstrip()
 
 
 class QuestionRow(msgspec.Struct, frozen=True, kw_only=True):
