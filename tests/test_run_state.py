@@ -154,7 +154,7 @@ LEGAL = {
     "loading-spec": "generating-spec initializing waiting parked failed",
     "generating-spec": "loading-spec initializing waiting parked failed",
     "initializing": "picking-story running-agent waiting parked failed",
-    "picking-story": "running-agent proving landing committing reviewing completed waiting parked failed",
+    "picking-story": "running-agent proving landing committing reviewing correcting completed waiting parked failed",
     "running-agent": "picking-story proving landing committing waiting parked failed",
     "proving": "picking-story running-agent landing committing reviewing correcting creating-pr completed "
     "waiting parked failed",
@@ -162,7 +162,7 @@ LEGAL = {
     "committing": "picking-story running-agent proving landing reviewing correcting creating-pr completed "
     "waiting parked failed",
     "reviewing": "picking-story correcting proving waiting parked failed",
-    "correcting": "reviewing proving committing waiting parked failed",
+    "correcting": "picking-story reviewing proving landing committing waiting parked failed",
     "creating-pr": "completed waiting parked failed",
     "waiting": "loading-spec generating-spec initializing picking-story running-agent proving landing "
     "reviewing correcting committing creating-pr parked failed",
