@@ -67,6 +67,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.service import Prepared, Service, exit_code
 from storyloop.views.account import account_of
+from storyloop.views.notice import notice_of
 from storyloop.views.report import report
 from storyloop.views.rows import evidence_rows
 
@@ -376,8 +377,9 @@ class Play:
             return drive
         with drive:
 
-            def watch(event: Event, _: RunState) -> None:
+            def watch(event: Event, state: RunState) -> None:
                 self._watched += 1
+                notice_of(event, state)  # whatever happens, there is a word for it or there is none
                 if (act.interrupt and told(event) == act.interrupt) or self._watched == self.stop_at:
                     drive.interrupt("by the journey")
 

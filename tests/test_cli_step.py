@@ -56,3 +56,27 @@ def test_nothing_is_committed_before_she_has_seen_and_approved_it(user: User) ->
     for words in (("approve", run), ("reject", run, "US-001")):
         late = user.asks(*words)
         assert (late.code, "wait" in late.err and "for approval" in late.err) == (2, True), late.err
+
+
+REVIEWS = """case $STORYLOOP_DRAIN in
+  story) echo 1 >"$STORYLOOP_STORY.txt"; answer completed ;;
+  review) echo '<issues><issue severity="major">It is wrong</issue></issues>' >"$STORYLOOP_ARTIFACT" ;;
+  fix) echo 2 >>US-001.txt
+    echo '<fix-result><status>all_issues_addressed</status><summary>s</summary></fix-result>' >"$STORYLOOP_ARTIFACT" ;;
+esac
+"""
+
+
+def test_a_review_that_did_not_converge_is_asked_for_once_more(user: User) -> None:
+    """By its own word, and only then; `resume` goes on with it."""
+    user.makes_a_repository()
+    user.has_an_agent(REVIEWS)
+    spec = user.has_a_spec("US-001")
+    user.asks("config", "set", "review.enabled", "true")
+    user.asks("config", "set", "limits.review_cycles", "1")
+    done = user.asks("run", spec)
+    assert (done.code, "review: review cycles used up after 1 cycle" in done.out) == (1, True), done
+    run = next(word for word in done.out.split("storyloop retry ")[1].split() if word)
+    assert user.asks("retry", run, "review").out == f"Noted: retry review. Now: storyloop resume {run}\n"
+    again = user.asks("resume", run)
+    assert (again.code, "review: no progress after 2 cycles" in again.out) == (1, True), again

@@ -9,6 +9,7 @@ from storyloop.cli.stories import require_story
 from storyloop.core.errors import UserError
 from storyloop.core.passing import waiting_for_approval
 from storyloop.core.purpose import RUN
+from storyloop.engine.requests import is_review
 from storyloop.wiring import make_service
 
 _PATIENCE = 10.0  # seconds that a live run may take to stop before we stop waiting for it
@@ -94,7 +95,7 @@ def _asked(what: str, run_id: str, story: str | None, *, text: str = "") -> int:
     state = service.state(row.run_id)
     if story is None:
         story = next(iter(waiting_for_approval(state.going)), RUN)
-    else:
+    elif not is_review(state, story):
         require_story(state, story)
     service.require_grantable(state, what, story)
     named = story or "the fix"

@@ -43,11 +43,11 @@ def fact_of(state: RunState, request: Request, now: datetime) -> Event:
     if work is not None and isinstance(work.stage, Asking):
         text = chosen(work.stage.question, request.text)
         return QuestionAnswered(key=key, at=now, story=request.story, number=request.number, text=text)
-    story = RUN if _is_review(state, request.story) else request.story
+    story = RUN if is_review(state, request.story) else request.story
     return StoryReopened(key=key, at=now, story=story, number=request.number, hint=request.text)
 
 
-def _is_review(state: RunState, story: str | None) -> bool:
+def is_review(state: RunState, story: str | None) -> bool:
     """Whether `retry RUN review` is meant: no story is called so."""
     return story == "review" and story not in state.going.stories
 
@@ -67,7 +67,7 @@ def objection(state: RunState, what: str, story: str | None) -> str | None:
         return "the run was not running" if what == "stop" else f"unknown request {what!r}"
     if state.status is RunStatus.COMPLETED:
         return "the run is completed"
-    if what == "retry" and _is_review(state, story):
+    if what == "retry" and is_review(state, story):
         ended = RUN not in state.going.work and state.going.review.end not in (None, ReviewEnd.CONVERGED)
         return None if ended else "only a review that ended without converging is done again"
     standing = state.going.stories.get(story or "")

@@ -6,6 +6,7 @@ from storyloop.core.events import CallEnded, CommandMeasured, Event, LimitLearne
 from storyloop.core.facts import Failed, Failure
 from storyloop.core.policy import Occasion
 from storyloop.core.progress import StoryState
+from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.history import line_of
@@ -38,7 +39,7 @@ def _occasion(event: Event, state: RunState) -> Occasion | None:
             return Occasion.FINISHED
         case CommandMeasured() if state.status is RunStatus.FAILED:
             return Occasion.FINISHED  # the set-up failed: it goes no further
-        case StoryLeft(story=story) if state.going.stories[story].state is StoryState.BLOCKED:
+        case StoryLeft(story=story) if story != RUN and state.going.stories[story].state is StoryState.BLOCKED:
             return Occasion.BLOCKED
         case LimitLearned():
             return Occasion.LIMIT
