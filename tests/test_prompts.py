@@ -23,8 +23,8 @@ from storyloop.core.facts import Malformed
 from storyloop.core.policy import Drain
 from storyloop.core.progress import Red
 from storyloop.core.spec import Criterion, Story
+from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.words import DevelopmentStatus
-from storyloop.ports import Handover, PromptValues
 from storyloop.world.text import readable
 
 STORY = Story(

@@ -31,12 +31,12 @@ from storyloop.core.policy import (
     SandboxPolicy,
     agents_of,
 )
-from storyloop.core.progress import ParkedFor, StoryState
+from storyloop.core.progress import ParkedFor
 from storyloop.core.reduce import reduce
-from storyloop.core.review import is_review_due
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
+from storyloop.core.wishes import is_unfinished
 from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
@@ -464,10 +464,6 @@ def _require_proofs(spec: Spec, policy: Policy) -> None:
 
 
 def _can_go_on(state: RunState) -> bool:
-    if state.status is RunStatus.COMPLETED:
-        return False
-    if state.status is not RunStatus.FAILED or state.going.failure:
-        return True
-    if is_review_due(state.going, state.effective_config(), state.review_iteration):
-        return True
-    return bool(state.going.work) or any(s.state is StoryState.OPEN for s in state.going.stories.values())
+    if state.status is not RunStatus.FAILED:
+        return state.status is not RunStatus.COMPLETED
+    return is_unfinished(state.going, state.effective_config(), state.review_iteration)

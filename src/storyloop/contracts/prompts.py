@@ -27,8 +27,8 @@ from storyloop.core.errors import UserError
 from storyloop.core.policy import Drain, Policy, Way
 from storyloop.core.progress import Reply
 from storyloop.core.spec import Criterion, Story
+from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.words import DevelopmentStatus
-from storyloop.ports import Handover, PromptValues
 from storyloop.world.text import readable
 
 if TYPE_CHECKING:  # a run that asks no agent never pays for jinja2

@@ -178,7 +178,7 @@ def shortfall_of(
     next_steps: str | None = None,
 ) -> Shortfall:
     """What an attempt lacks, as the next one is told, with what it reported itself."""
-    if proving.tree == (work.judged or work.tree):
+    if proving.tree == (work.wanting or work.tree):
         asked = f"The last attempt changed nothing. {asked}".rstrip()
     return Shortfall(
         status=status,

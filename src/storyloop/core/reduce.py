@@ -9,8 +9,9 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from storyloop.core import errand as errands
 from storyloop.core.asking import answered, set_aside, unanswered
+from storyloop.core.attempt import proof_measured, story_rejected
+from storyloop.core.calling import call_ended, call_started, limit_learned, story_taken_up, wait_ended
 from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
@@ -46,29 +47,8 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.facts import Finding
-from storyloop.core.final import (
-    final_proof_begun,
-    final_proof_failed,
-    final_proof_measured,
-    proven_anew,
-    worktree_scrubbed,
-)
-from storyloop.core.iteration import (
-    call_ended,
-    call_started,
-    handover_cleaned,
-    handover_written,
-    landed,
-    left,
-    limit_learned,
-    measured_anew,
-    probed,
-    proof_measured,
-    story_rejected,
-    story_started,
-    story_taken_up,
-    wait_ended,
-)
+from storyloop.core.final import final_proof_begun, final_proof_failed, final_proof_measured, worktree_scrubbed
+from storyloop.core.iteration import handover_cleaned, handover_written, landed, left, probed, story_started
 from storyloop.core.passing import approved, tried
 from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
 from storyloop.core.policy import Drain
@@ -103,18 +83,10 @@ from storyloop.core.purpose import (
     SettingUp,
     Trying,
 )
-from storyloop.core.review import is_review_due, is_shipped, review_reopened, review_started
+from storyloop.core.review import is_shipped, review_reopened, review_started
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import (
-    block_all_dependents,
-    block_dependents,
-    can_be_left,
-    chain_of,
-    errand_of,
-    expect,
-    fresh_continuation,
-    with_errand,
-)
+from storyloop.core.steps import errand_of, expect, fresh_continuation, is_opening
+from storyloop.core.wishes import inbox_seen, reopened, resumed, skipped
 from storyloop.core.words import MachineState, RunStatus
 
 # Python 3.11 takes long to look up a member, and these are asked for with every event.
@@ -213,32 +185,32 @@ def _fold(run: Draft, event: Event) -> None:
         case HandoverWritten():
             handover_written(run, event)
         case StoryStarted():
-            expect(not _is_opening(run), run, event)
+            expect(not is_opening(run), run, event)
             story_started(run, event)
         case StoryLanded():
             landed(run, event)
         case StoryLeft():
             left(run, event)
         case ReviewStarted():
-            expect(not _is_opening(run), run, event)
+            expect(not is_opening(run), run, event)
             review_started(run, event)
         case FinalProofBegun():
-            expect(not _is_opening(run), run, event)
+            expect(not is_opening(run), run, event)
             final_proof_begun(run, event)
         case WorktreeScrubbed():
             worktree_scrubbed(run, event)
         case StorySetAside():
             set_aside(run, event)
         case QuestionAnswered():
-            _inbox_seen(run, event.number)
+            inbox_seen(run, event.number)
             answered(run, event)
         case StoryTakenUp():
             story_taken_up(run, event)
         case StoryApproved():
-            _inbox_seen(run, event.number)
+            inbox_seen(run, event.number)
             approved(run, event)
         case StoryRejected():
-            _inbox_seen(run, event.number)
+            inbox_seen(run, event.number)
             story_rejected(run, event)
         case WaitEnded(story=story) if story in run.work and isinstance(run.work[story].stage, Asking):
             unanswered(run, event)
@@ -254,22 +226,22 @@ def _fold(run: Draft, event: Event) -> None:
         case SpecPlanned():
             spec_planned(run, event)
         case StorySkipped():
-            _inbox_seen(run, event.number)
-            _skipped(run, event)
+            inbox_seen(run, event.number)
+            skipped(run, event)
         case StoryReopened():
-            _inbox_seen(run, event.number)
-            review_reopened(run, event) if event.story == RUN else _reopened(run, event)
+            inbox_seen(run, event.number)
+            review_reopened(run, event) if event.story == RUN else reopened(run, event)
         case RequestRefused(number=number):
-            _inbox_seen(run, number)
+            inbox_seen(run, number)
         case RunInterrupted(number=number):
             if number is not None:
-                _inbox_seen(run, number)
+                inbox_seen(run, number)
             run.status = RunStatus.INTERRUPTED
         case RunParked(what=what, reason=reason):
             run.parked = Parked(what, reason)
             run.transition_to(MachineState.PARKED, event.at)
         case RunResumed():
-            _resumed(run, event)
+            resumed(run, event)
         case RunFinished(shipped=shipped):
             is_open = any(standing.state is StoryState.OPEN for standing in run.stories.values())
             expect(not (run.work or run.final.owed or is_open), run, event)
@@ -340,82 +312,6 @@ def _evidence(event: CommandMeasured, *, check: str | None = None, criterion: in
     )
 
 
-# --- what humans ask ----------------------------------------------------------------------------------
-
-
-def _skipped(run: Draft, event: StorySkipped) -> None:
-    standing = run.stories.get(event.story)
-    open_or_blocked = (StoryState.OPEN, StoryState.BLOCKED, StoryState.BUILDING)
-    expect(standing is not None and standing.state in open_or_blocked, run, event)
-    assert standing is not None
-    reason = "skipped by a human"
-    work = run.work.get(event.story)
-    if work is not None:
-        expect(can_be_left(work), run, event)
-        run.put_in_line(replace(work, stage=Leaving(state=StoryState.SKIPPED, reason=reason, at=event.at)))
-        return
-    if standing.state is StoryState.OPEN:
-        run.allow(-1)
-    run.stand(event.story, replace(standing, state=StoryState.SKIPPED, reason=reason, blocked_by=None))
-    block_dependents(run, event.story)
-
-
-def _reopened(run: Draft, event: StoryReopened) -> None:
-    standing = run.stories.get(event.story)
-    ended = (StoryState.BLOCKED, StoryState.SKIPPED)
-    expect(standing is not None and standing.state in ended, run, event)
-    expect(event.story not in run.work, run, event)  # it is still being left
-    reopened = {event.story} | {name for name, s in run.stories.items() if s.blocked_by == event.story}
-    for name in reopened:
-        run.stand(name, replace(run.stories[name], state=StoryState.OPEN, reason="", blocked_by=None))
-    run.hints = run.hints | {event.story: event.hint}
-    run.allow(len(reopened))
-    run.review_iteration = 0  # what comes of it is reviewed with cycles of its own
-    block_all_dependents(run)  # others may still be in the way
-
-
-def _resumed(run: Draft, event: RunResumed) -> None:
-    unfinished = any(s.state is StoryState.OPEN for s in run.stories.values()) or bool(run.work)
-    unfinished = unfinished or is_review_due(run, run.effective_config(), run.review_iteration)
-    failed_early = run.status is RunStatus.FAILED and bool(run.failure)
-    expect(run.status is not RunStatus.COMPLETED, run, event)
-    expect(run.status is not RunStatus.FAILED or unfinished or failed_early, run, event)
-    stands, died = run.status in (RunStatus.FAILED, RunStatus.PARKED), run.status is RunStatus.RUNNING
-    if event.policy is not None:
-        if event.policy.checks != run.effective_config().checks:
-            run.final = replace(run.final, tree="")
-        run.config, run.set_up = event.policy, False
-    policy = run.effective_config()
-    # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
-    if stands:
-        run.transition_to(_taken_up(run), event.at)
-    run.status = RunStatus.RUNNING
-    run.parked, run.failure, run.resumes = None, "", run.resumes + 1
-    run.cooling = {name: cooling for name, cooling in run.cooling.items() if cooling.until is not None}
-    if len(run.opening.baseline) < len(policy.checks):
-        run.opening, run.inherited, run.set_up = replace(run.opening, baseline=()), (), False
-    proven_anew(run)
-    for standing in run.work.values():
-        work = measured_anew(run, standing)
-        errand, cs = errand_of(work, run.continuation)
-        chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
-        if chain and chain != errand.chain:
-            errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)
-        elif isinstance(errand.stage, errands.Stranded):
-            errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
-        elif isinstance(errand.stage, errands.Waiting) and not died:
-            # Nobody has waited since the run was parked or stopped; how long the dead had waited nobody knows.
-            waiting = replace(errand.stage, since=min(event.at, errand.stage.until))
-            errand = replace(errand, stage=waiting)
-        with_errand(run, work, errand, cs)
-
-
-def _taken_up(run: Draft) -> MachineState:
-    if run.spec.is_free_form:
-        return MachineState.LOADING_SPEC
-    return MachineState.INITIALIZING if _is_opening(run) else MachineState.PICKING_STORY
-
-
 # --- what the run is doing ------------------------------------------------------------------------------
 
 
@@ -425,7 +321,7 @@ def _machine_state(run: Draft) -> MachineState:
         return planning_state(run)
     if run.final.owed:
         return MachineState.PROVING
-    if not run.set_up and _is_opening(run):
+    if not run.set_up and is_opening(run):
         return MachineState.INITIALIZING
     for work in run.work.values():
         if is_set_aside(work):
@@ -439,14 +335,6 @@ def _only_waits(run: Draft) -> bool:
     return run.machine_state is _WAITING and all(
         is_set_aside(work) or isinstance(work.stage, Approving) or waiting_of(work) for work in run.work.values()
     )
-
-
-def _is_opening(run: Draft) -> bool:
-    if not run.set_up:
-        opening, policy = run.opening, run.effective_config()
-        prepared = opening.worktree_opened and opening.setup_done >= len(policy.worktree.setup)
-        run.set_up = prepared and len(opening.baseline) >= len(policy.checks)
-    return not run.set_up
 
 
 _DOING: dict[type, MachineState] = {
@@ -473,7 +361,3 @@ _ASKING: dict[Drain, MachineState] = {
     Drain.ANALYSIS: MachineState.PROVING,
     Drain.COMMIT: MachineState.COMMITTING,
 }
-
-
-def _inbox_seen(run: Draft, number: int) -> None:
-    run.inbox_seen = max(run.inbox_seen, number)

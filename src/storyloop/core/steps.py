@@ -133,3 +133,12 @@ def can_be_left(work: Work) -> bool:
     return not calling and isinstance(
         work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging | Approving
     )
+
+
+def is_opening(run: Draft) -> bool:
+    """Whether the worktree or the baseline is still owed, before anything else."""
+    if not run.set_up:
+        opening, policy = run.opening, run.effective_config()
+        prepared = opening.worktree_opened and opening.setup_done >= len(policy.worktree.setup)
+        run.set_up = prepared and len(opening.baseline) >= len(policy.checks)
+    return not run.set_up

@@ -15,11 +15,12 @@ from storyloop.core.policy import WRITING_DRAINS, Drain
 from storyloop.core.progress import Describing, Judging, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
+from storyloop.core.telling import PromptValues
 from storyloop.engine.hands import Hands
 from storyloop.engine.noticing import noticed
 from storyloop.engine.prompting import values_of
 from storyloop.engine.secrecy import secrets_in
-from storyloop.ports import Author, CallOrder, Limited, PromptValues, Watch
+from storyloop.ports import Author, CallOrder, Limited, Watch
 
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names

@@ -12,8 +12,9 @@ from storyloop.core.review import gating_issues, touched_stories
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.core.steps import errand_of
+from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.words import SameAgentRetryReason
-from storyloop.ports import Handover, PromptValues, artifact_path
+from storyloop.ports import artifact_path
 from storyloop.views.report import evidence_line
 from storyloop.views.rows import evidence_rows
 

@@ -1,0 +1,149 @@
+"""Calls: their beginnings and ends as they fold, and what the end of an errand means for whom it was asked for."""
+
+from msgspec.structs import replace
+
+from storyloop.core import errand as errands
+from storyloop.core.analysis import judged
+from storyloop.core.artifacts import Analysis, CommitMessage, DevelopmentResult, FixResult, Issues, Question
+from storyloop.core.asking import asked, taken_up
+from storyloop.core.attempt import fell_short, given_up, not_read, was_read, worked
+from storyloop.core.chain import Cooling
+from storyloop.core.continuation import ContinuationState
+from storyloop.core.draft import Draft
+from storyloop.core.errand import Delivered, Errand, GivenUp
+from storyloop.core.errors import IllegalTransition
+from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned, StoryTakenUp, WaitEnded
+from storyloop.core.passing import afforded
+from storyloop.core.planning import heard, plan_moved
+from storyloop.core.policy import WRITING_DRAINS, Drain
+from storyloop.core.progress import Building, Describing, Judging, Planning, Work
+from storyloop.core.review import as_development, disputed, is_disputed, review_failed, reviewed
+from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
+from storyloop.core.steps import chain_of, errand_of, expect, with_errand, work_of
+from storyloop.core.usage import Spending
+
+
+def call_started(run: Draft, event: CallStarted) -> None:
+    """A process start is counted."""
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Owed) and event.call == errand.calls + 1, run, event)
+    expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
+    expect(errands.mode_owed(cs) == event.mode and not cs.context_write_pending, run, event)
+    errand, cs = errands.call_started(errand, cs, event.at)
+    run.count(calls=run.ledger.calls + 1)
+    with_errand(run, replace(work, calls=work.calls + 1), errand, cs)
+
+
+def call_ended(run: Draft, event: CallEnded) -> None:
+    """What a call came to, for its errand, the ledger and the story."""
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Calling) and event.call == errand.calls, run, event)
+    expect(errand.drain is event.drain and errand.ref == event.ref, run, event)
+    report, policy = event.report, run.effective_config()
+    outcome = report.outcome
+    if isinstance(work.stage, Planning):
+        planning, outcome = heard(work.stage, outcome, policy)
+        work = replace(work, stage=planning)
+    run.capture_usage(phase_key(event.drain, event.story), report.usage)
+    spending = Spending.of_call(report.usage, report.cost_usd, seconds=report.seconds)
+    run.spend(event.ref, spending)
+    run.find(*event.findings)
+    errand, cs, table = errands.call_ended(
+        errand,
+        cs,
+        outcome,
+        session=report.session,
+        table=run.cooling,
+        limits=policy.limits,
+        now=event.at,
+    )
+    run.cooling = table
+    # Another one, if the run was resumed with it during the call.
+    chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
+    errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
+    snippet = report.snippet[-SNIPPET_CHARACTERS:] or work.snippet
+    work = replace(work, snippet=snippet, spending=work.spending + spending)
+    if event.drain in WRITING_DRAINS:
+        work = replace(
+            work,
+            pin=event.pin,
+            changed=event.changed,
+            secrets=event.secrets,
+            suspicions=event.suspicions,
+            new_tests=event.new_tests,
+        )
+    _errand_moved(run, with_errand(run, work, errand, cs), event)
+
+
+def limit_learned(run: Draft, event: LimitLearned) -> None:
+    """The agent that was to be asked has no quota left: another one is asked, or it is waited for."""
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Owed) and errand.drain is event.drain, run, event)
+    expect(errand.ref == event.ref and event.until > event.at, run, event)
+    expect(errand.learned < run.effective_config().limits.calls_per_errand, run, event)
+    known = run.cooling.get(str(event.ref))
+    limit = Cooling(until=event.until, times=known.times if known else 0, reason=event.reason)
+    run.cooling = run.cooling | {str(event.ref): limit}
+    errand, cs = errands.limit_learned(errand, cs, table=run.cooling, now=event.at)
+    _errand_moved(run, with_errand(run, work, errand, cs), event)
+
+
+def wait_ended(run: Draft, event: WaitEnded) -> None:
+    """The errand goes on."""
+    work, errand, cs = _turn_of(run, event.story, event)
+    expect(isinstance(errand.stage, errands.Waiting), run, event)
+    run.count(waited=run.ledger.waited + event.seconds)
+    errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
+    _errand_moved(run, with_errand(run, work, errand, cs), event)
+
+
+def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
+    """The question has its reply, and the errand goes on."""
+    _errand_moved(run, taken_up(run, event), event)
+
+
+def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
+    """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
+    work = work_of(run, story, event)
+    expect(isinstance(work.stage, Planning | Building | Judging | Describing), run, event)
+    return work, *errand_of(work, run.continuation)
+
+
+def _errand_moved(run: Draft, work: Work, event: Event) -> None:
+    """What an errand's delivery or end means for its story."""
+    errand, cs = errand_of(work, run.continuation)
+    if (payable := afforded(run, work, errand)) is not errand:
+        errand, work = payable, with_errand(run, work, payable, cs)
+    match errand.stage, work.stage:
+        case _, Planning() as planning:
+            plan_moved(run, work, planning, event)
+        case Delivered(artifact=Analysis() as analysis), Judging() as judging if isinstance(event, CallEnded):
+            was_read(run, work, judging, judged(run, work, judging.landing, analysis, event), event)
+        case GivenUp(reason=reason), Judging() as judging:
+            not_read(run, work, judging, reason, event)
+        case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
+            run.put(replace(work, stage=replace(landing, message=message)))
+        case GivenUp(), Describing(landing=landing):
+            run.put(replace(work, stage=landing))  # the message is then ours
+        case Delivered(artifact=Issues() as issues), Building():
+            reviewed(run, work, issues, event.at)
+        case GivenUp(reason=reason), Building() if errand.drain is Drain.REVIEW:
+            review_failed(run, work, reason)
+        case Delivered(artifact=FixResult() as fix), Building() if is_disputed(work, fix):
+            disputed(run, work, fix)
+        case Delivered(artifact=FixResult() as fix), Building():
+            worked(run, work, as_development(fix), event)
+        case Delivered(artifact=DevelopmentResult(question=Question() as question) as result), Building():
+            refused = asked(run, work, result, question, event.at)
+            if refused is not None:
+                fell_short(run, work, refused, event)
+            elif isinstance(run.work[work.story].stage, Building):  # it goes on at once
+                _errand_moved(run, run.work[work.story], event)
+        case Delivered(artifact=DevelopmentResult() as result), Building():
+            worked(run, work, result, event)
+        case GivenUp(reason=reason), Building():
+            given_up(run, work, reason, event)
+        case Delivered(), _:
+            raise IllegalTransition(run.machine_state, event)
+        case _:
+            pass
