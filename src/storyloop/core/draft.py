@@ -102,7 +102,8 @@ class Draft(RunSteps):
 
     def put(self, work: Work) -> None:
         """This work in hand."""
-        self.work = {**self.work, work.story: work}
+        self._own("work", dict)
+        self.work[work.story] = work
 
     def put_in_line(self, work: Work) -> None:
         """The same; one that was set aside comes behind those that have a worktree."""
