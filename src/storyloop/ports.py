@@ -2,7 +2,8 @@
 
 Every implementation passes the contract suite of its port (`tests/ports/`). A port reports facts and
 raises only for its operator (`OperatorError`: disk full, repository gone) or its programmer; a failure that
-belongs to the run (an agent that crashed, a check that is red) is a value.
+belongs to the run (an agent that crashed, a check that is red) is a value. The forge alone has an error of its own:
+each of its calls can fail in the same seven ways.
 """
 
 import threading
@@ -17,6 +18,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
+from storyloop.core.forge import ForgeCheck, PullRequest, PullRequestText, Thread
 from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -304,6 +306,58 @@ class Repository(Protocol):
 
     def close_worktree(self, place: Place) -> None:
         """Remove the worktree's directory and registration; branch and pins stay."""
+        ...
+
+
+# --- forge --------------------------------------------------------------------------------------------
+
+
+class Forge(Protocol):
+    """The repository on GitHub, GitLab, Gitea or Forgejo. Every call may raise `ForgeTrouble`, and nothing else.
+
+    Calls that only read are tried again by themselves; one that writes is made once. When such a one raises, it may
+    have been done all the same: who calls it again looks first.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people: `GitHub (github.com/owner/name)`."""
+        ...
+
+    def default_branch(self) -> str:
+        """The branch that pull requests go to unless they say otherwise."""
+        ...
+
+    def find(self, head: str) -> PullRequest | None:
+        """The open pull request from this branch, else the newest that was closed or merged."""
+        ...
+
+    def get(self, number: int) -> PullRequest:
+        """The pull request with this number."""
+        ...
+
+    def create(self, text: PullRequestText, *, head: str, base: str, draft: bool) -> PullRequest:
+        """Open one; where there is an open one from this branch already it is `REJECTED`."""
+        ...
+
+    def update(self, pull_request: PullRequest, *, body: str, draft: bool) -> PullRequest:
+        """Give it this body, and make it a draft or ready for review. Its title stays."""
+        ...
+
+    def threads(self, number: int) -> tuple[Thread, ...]:
+        """The unresolved review threads and the reviews that request changes, of all pages, the oldest first."""
+        ...
+
+    def reply(self, number: int, thread: Thread, text: str) -> str:
+        """Answer in a thread; the new comment's id comes back."""
+        ...
+
+    def resolve(self, number: int, thread: Thread) -> None:
+        """Mark a resolvable thread as resolved; one that is so already stays so."""
+        ...
+
+    def checks(self, commit: str) -> tuple[ForgeCheck, ...]:
+        """The newest run of each check on this commit, of all pages."""
         ...
 
 
