@@ -323,6 +323,7 @@ class MemoryWorld:
                 absent_word=lambda _line, _root: None,
                 held_by=lambda _: "nothing",
                 notifier=lambda _: SilentNotifier(),
+                secrets=Redactor(SECRETS),
                 sweep=list,
                 new_id=lambda: f"run-{next(self._ids)}",
             )

@@ -7,7 +7,7 @@ each of its calls can fail in the same seven ways.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -465,6 +465,10 @@ class Secrets(Protocol):
 
     def find(self, data: bytes) -> list[str]:
         """The names of the secrets in these bytes, each once."""
+        ...
+
+    def knowing(self, environment: Mapping[str, str]) -> "Secrets":
+        """One that knows the secrets of this environment, too."""
         ...
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from storyloop.archive import Archive
 from storyloop.config.layers import NO_FLAGS, Flags
-from storyloop.config.load import Loaded, amended, load
+from storyloop.config.load import Loaded, amended, load, refuse_secrets
 from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed
@@ -42,8 +42,21 @@ from storyloop.engine.hands import Hands
 from storyloop.engine.loop import Engine
 from storyloop.engine.notices import Notices
 from storyloop.engine.requests import fact_of, objection
+from storyloop.engine.secrecy import without_secrets
 from storyloop.journal.load import load_state
-from storyloop.ports import CheckedOut, Checkout, Clashes, Clock, Exists, Free, Journal, Notifier, Place, Request
+from storyloop.ports import (
+    CheckedOut,
+    Checkout,
+    Clashes,
+    Clock,
+    Exists,
+    Free,
+    Journal,
+    Notifier,
+    Place,
+    Request,
+    Secrets,
+)
 from storyloop.views.rows import row_of
 
 Watcher = Callable[[Event, RunState], None]
@@ -77,6 +90,7 @@ class Tools:
     absent_word: Callable[[str, Path], str | None]  # the same for a line of shell in a checkout
     held_by: Callable[[SandboxPolicy], str]  # what fences processes in; refuses what is required in vain
     notifier: Callable[[Sequence[str]], Notifier]  # for these addresses
+    secrets: Secrets
     sweep: Callable[[], Sequence[str]]
     new_id: Callable[[], str]
 
@@ -139,10 +153,14 @@ class Service(Archive):
     def prepare(self, spec_file: Path, cwd: Path, *, flags: Flags = NO_FLAGS, reuse_branch: bool = False) -> Prepared:
         """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
         spec, is_markdown = read_spec(spec_file)
+        held = self._tools.secrets.find(dump_spec(spec))
+        if held:
+            spec = self._clean(spec)
         checkout = self._tools.survey(cwd)
         root = Path(checkout.root)
         loaded = load(root=root, environ=self._tools.environ, flags=flags)
-        prompts = self._tools.templates(root)
+        refuse_secrets(loaded, self._tools.secrets)
+        prompts = self._templates(root)
         loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, prompts=prompts))
         drains = (Drain.PLAN, Drain.STORY) if spec.is_free_form else (Drain.STORY,)
         missing = dict.fromkeys(note for drain in drains for note in self._require_agents(loaded.policy, drain))
@@ -171,8 +189,27 @@ class Service(Archive):
                 *missing,
                 *self._uncounted(loaded.policy),
                 *_of_the_users(prompts),
+                *(
+                    [f"secrets in the spec are left out of all that is kept and asked: {', '.join(held)}"]
+                    if held
+                    else ()
+                ),
             ),
         )
+
+    def _templates(self, root: Path) -> dict[str, str]:
+        return without_secrets(self._tools.templates(root), self._tools.secrets)
+
+    def _clean(self, spec: Spec) -> Spec:
+        """The spec without its secrets. Raises UserError where a command would no longer be what it was."""
+        clean = without_secrets(spec, self._tools.secrets)
+        for before, after in zip(spec.user_stories, clean.user_stories, strict=True):
+            if [c.verify for c in before.acceptance_criteria] != [c.verify for c in after.acceptance_criteria]:
+                raise UserError(
+                    f"A `verify:` line of story {after.id} holds a secret, which would be stored in plain text.",
+                    "Let the command read it from a file.",
+                )
+        return clean
 
     def _require_agents(self, policy: Policy, drain: Drain) -> tuple[str, ...]:
         """Notes on agents of the drain's chain that are not here, as long as one is."""
@@ -327,7 +364,7 @@ class Service(Archive):
                 hands.repository.require_worktree(place)
             new = amended(policy, flags) if flags != NO_FLAGS else policy
             if prompts:
-                new = msgspec.structs.replace(new, prompts=tools.templates(Path(state.going.checkout)))
+                new = msgspec.structs.replace(new, prompts=self._templates(Path(state.going.checkout)))
             resumed = RunResumed(
                 key=f"resumed/{state.going.resumes + 1}",
                 at=tools.clock.now(),
@@ -370,7 +407,7 @@ class Service(Archive):
 
     def request(self, run_id: str, what: str, *, story: str | None = None, text: str = "") -> int | None:
         """Put a request into the run's inbox; the pid of the process that will deal with it, if one is live."""
-        self._tools.journal.post(run_id, Request(number=0, what=what, story=story, text=text))
+        self._tools.journal.post(run_id, Request(number=0, what=what, story=story, text=self._tools.secrets.text(text)))
         return self.holder(run_id)
 
     def _locked(self, run_id: str) -> Lock:

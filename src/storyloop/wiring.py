@@ -93,6 +93,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             absent_word=lambda line, root: absent_word(line, root, environ),
             held_by=held_by,
             notifier=lambda urls: AppriseNotifier(urls, environ),
+            secrets=secrets,
             sweep=lambda: [str(swept) for swept in sweep(home)],
             new_id=lambda: str(uuid.uuid4()),
         )

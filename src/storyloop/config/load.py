@@ -16,7 +16,8 @@ from storyloop.config.files import ConfigErrors, Problem, read_text
 from storyloop.config.kinds import literal
 from storyloop.config.layers import DEFAULT, NO_FLAGS, Document, Flags, Origin, Said, Source, say_document, say_flags
 from storyloop.config.settings import SETTINGS, cure_for, default_of, is_section, lookup, place_in_policy, value_in
-from storyloop.core.policy import NotifyPolicy, Policy
+from storyloop.core.policy import Command, NotifyPolicy, Policy
+from storyloop.ports import Secrets
 
 REPOSITORY_FILE = "storyloop.toml"
 
@@ -95,6 +96,28 @@ def resolve(files: Sequence[Document], *, root: Path | None, flags: Flags = NO_F
         said.warnings.append(f"Kept, but without effect in this version: {', '.join(later)}.")
     notify, policy = policy.notify, msgspec.structs.replace(policy, notify=NotifyPolicy())
     return Loaded(policy=policy, notify=notify, values=said.values, origins=said.origins, warnings=tuple(said.warnings))
+
+
+def refuse_secrets(loaded: Loaded, secrets: Secrets) -> None:
+    """Raises `ConfigErrors` for values with a secret in them: a policy is journaled, and an agent needs it as it is."""
+    found = [
+        Problem(
+            file=loaded.origins[key].file,
+            line=loaded.origins[key].line,
+            what=f"{key} holds a secret ({', '.join(names)}), which would be stored in plain text.",
+            cure="Name a variable of yours in `pass_env` instead, or let the program read it from a file.",
+        )
+        for key, value in loaded.values.items()
+        if not key.startswith("notify.") and (names := _secrets_in(value, secrets))
+    ]
+    if found:
+        raise ConfigErrors(found)
+
+
+def _secrets_in(value: object, secrets: Secrets) -> list[str]:
+    given = value.env if isinstance(value, Command) else value
+    knowing = secrets.knowing(cast("dict[str, str]", given)) if isinstance(given, dict) else secrets
+    return knowing.find(msgspec.json.encode(value))
 
 
 def amended(policy: Policy, flags: Flags) -> Policy:

@@ -17,7 +17,7 @@ _MOST_TOLD = 20
 def without_secrets(value: _T, secrets: Secrets) -> _T:
     """The value with every free text in it redacted; words of an enumeration are no free text.
 
-    A policy is left as it is: an agent needs the variables that its user wrote down for it. `pass_env` is for secrets.
+    A policy is left as it is: none is ever opened with a secret in it, and its commands are run as they stand.
     """
     return cast("_T", _clean(value, secrets))
 
@@ -32,10 +32,10 @@ def _clean(value: Any, secrets: Secrets) -> Any:
         after = {name: _clean(part, secrets) for name, part in before.items()}
         changed = {name: part for name, part in after.items() if part is not before[name]}
         return msgspec.structs.replace(value, **changed) if changed else value
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         parts = cast("tuple[Any, ...]", value)
-        cleaned = tuple(_clean(part, secrets) for part in parts)
-        return cleaned if any(a is not b for a, b in zip(cleaned, parts, strict=True)) else parts
+        cleaned = [_clean(part, secrets) for part in parts]
+        return type(parts)(cleaned) if any(a is not b for a, b in zip(cleaned, parts, strict=True)) else parts
     if isinstance(value, dict):
         entries = cast("dict[Any, Any]", value)
         clean = {name: _clean(part, secrets) for name, part in entries.items()}
