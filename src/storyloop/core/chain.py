@@ -42,15 +42,22 @@ def cooled_down(table: CoolingTable, ref: AgentRef, failed: "Cooled") -> Cooling
         case Failure.AUTH | Failure.MISSING:
             return table | {ref.agent: Cooling(until=None, times=1, reason=failed.reason)}
         case Failure.LIMIT:
-            name = str(ref)
-            times = table[name].times + 1 if name in table else 1
-            pause = min(_LONGEST_UNSTATED_LIMIT, failed.limits.backoff * 4 * _doubled(times - 1))
-            until = failed.resets_at or failed.now + timedelta(seconds=pause)
-            return table | {name: Cooling(until=until, times=times, reason=failed.reason)}
+            until = limited_until(table, ref, failed)
+            return table | {str(ref): Cooling(until=until, times=_times(table, ref) + 1, reason=failed.reason)}
         case Failure.TRANSIENT | Failure.CONFIG | Failure.OFFLINE:
             return table
         case _:
             assert_never(failed.failure)
+
+
+def limited_until(table: CoolingTable, ref: AgentRef, failed: "Cooled") -> datetime:
+    """When this entry's limit is over: as stated, or else a guess that is longer each time."""
+    pause = min(_LONGEST_UNSTATED_LIMIT, failed.limits.backoff * 4 * _doubled(_times(table, ref)))
+    return failed.resets_at or failed.now + timedelta(seconds=pause)
+
+
+def _times(table: CoolingTable, ref: AgentRef) -> int:
+    return table[str(ref)].times if str(ref) in table else 0
 
 
 class Cooled(msgspec.Struct, frozen=True, kw_only=True):

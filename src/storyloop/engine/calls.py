@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
+from storyloop.core.chain import Cooled, limited_until
 from storyloop.core.effects import CallAgent
 from storyloop.core.errand import Calling, Errand
 from storyloop.core.errors import ProgrammerError
@@ -138,13 +139,17 @@ def _known_limit(effect: CallAgent, errand: Errand, state: RunState, hands: Hand
 
 
 def _share(report: CallReport, effect: CallAgent, state: RunState, hands: Hands) -> None:
-    """Let other runs know of a limit with a stated end, and that one is over."""
-    account = state.effective_config().agents[effect.ref.agent].shared_account()
+    """Let other runs know of a limit, until its stated end or the one that we guess, and that one is over."""
+    policy = state.effective_config()
+    account = policy.agents[effect.ref.agent].shared_account()
     if account is None:
         return
     match report.outcome:
-        case Failed(failure=Failure.LIMIT, resets_at=until, message=message) if until is not None:
+        case Failed(failure=Failure.LIMIT as failure, resets_at=resets_at, message=message):
             reason = f"{effect.ref}: {hands.secrets.text(message)}"
+            now = hands.clock.now()
+            cooled = Cooled(failure=failure, reason=reason, resets_at=resets_at, now=now, limits=policy.limits)
+            until = limited_until(state.going.cooling, effect.ref, cooled)
             hands.accounts.learn(account, effect.ref.model, Limited(until=until, reason=reason))
         case Answered():
             hands.accounts.learn(account, effect.ref.model, None)

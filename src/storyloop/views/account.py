@@ -123,8 +123,8 @@ class _Book:
                 self._measured(event)
             case WaitEnded(story=story, seconds=seconds):
                 self._spend(self._phase.get(story, story), Spent(waited=seconds))
-            case LimitLearned(story=story, drain=drain, ref=ref):
-                self._causes[story, drain] = ("limit", f"{ref} has no quota left: another run has met its limit")
+            case LimitLearned(story=story, drain=drain, ref=ref, reason=reason):
+                self._causes[story, drain] = ("limit", f"{ref} has no quota left; its account met a limit: {reason}")
             case StoryReopened(story=story, hint=hint):
                 asked = f"a human asked for another try{': ' * bool(hint)}{hint}"
                 self._causes[story, Drain.STORY] = ("human", asked)

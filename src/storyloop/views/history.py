@@ -125,7 +125,7 @@ def line_of(event: Event, state: RunState) -> str | None:
         case LimitLearned(story=story, drain=drain, ref=ref, until=until):
             work = state.going.work[story]
             on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
-            return f"{story or drain}: another run has met the limit of {ref}, so it is not asked; {on}"
+            return f"{story or drain}: the account of {ref} has met a limit, so it is not asked; {on}"
         case WaitEnded(story=story) if story and isinstance(state.going.work[story].stage, TakingUp):
             default = state.going.stories[story].replies[-1].text
             return f"{story}: nobody has answered in time, so it goes on with: {_first_line(default)}"
