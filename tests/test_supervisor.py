@@ -16,6 +16,7 @@ import msgspec
 import psutil
 import pytest
 
+from storyloop.world.accounts import FileAccounts
 from storyloop.world.process import (
     MARK,
     SUPERVISOR,
@@ -466,6 +467,26 @@ def test_a_call_that_is_closed_is_an_orphan(bench: Bench) -> None:
     call.close()
     eventually(lambda: not is_alive(call.call_dir))
     assert exit_of(adopt(call.call_dir)).how == "orphaned"
+
+
+def test_a_seat_is_taken_for_as_long_as_its_call_lasts(bench: Bench) -> None:
+    """Also when whoever launched it has left; and the agent, whose daemons may outlive it, does not have it."""
+    accounts = FileAccounts(bench.home / "accounts")
+    seat = accounts.take_seat("firm", 1)
+    assert seat is not None
+    assert seat.lock is not None
+    script = "ls -l /proc/self/fd; while [ ! -e go ]; do sleep 0.05; done"
+    call = bench.launch(script, orphan_grace=60.0, holds=(seat.lock,))
+    seat.leave()
+    eventually(lambda: output(call))
+    assert accounts.take_seat("firm", 1) is None
+    (bench.worktree / "go").touch()
+    assert exit_of(call.wait(10)).how == "exited"
+    assert "seat-1" not in output(call)
+    eventually(lambda: not is_alive(call.call_dir))
+    free = accounts.take_seat("firm", 1)
+    assert free is not None
+    free.leave()
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8, 16, 32, 64])

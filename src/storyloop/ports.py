@@ -394,6 +394,7 @@ class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float
     orphan_grace: float
     sandbox: SandboxPolicy = _UNFENCED
+    seat: int | None = None  # the lock that is held for as long as the call lasts, whoever dies
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
@@ -437,6 +438,13 @@ class Limited(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Seat(msgspec.Struct, frozen=True):
+    """The right to one call of an account. Any process that has inherited `lock` holds it as well."""
+
+    leave: Callable[[], None]
+    lock: int | None = None
+
+
 class Accounts(Protocol):
     """What the runs of this machine share of agents' accounts: limits that were met, and seats."""
 
@@ -448,8 +456,8 @@ class Accounts(Protocol):
         """A limit was met, or (None) there is quota again."""
         ...
 
-    def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
-        """One of so many seats, and how to give it back; None while all are taken."""
+    def take_seat(self, account: str, seats: int) -> Seat | None:
+        """One of so many seats; None while all are taken."""
         ...
 
 

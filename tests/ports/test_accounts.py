@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,12 +44,12 @@ def test_there_are_as_many_seats_as_said(accounts: Accounts) -> None:
     assert accounts.take_seat("work", 2) is None
     other = accounts.take_seat("home", 1)
     assert other is not None
-    other()
-    first()
+    other.leave()
+    first.leave()
     third = accounts.take_seat("work", 2)
     assert third is not None
-    second()
-    third()
+    second.leave()
+    third.leave()
 
 
 HOLD = """
@@ -64,17 +63,17 @@ sys.stdin.read()
 
 def test_a_seat_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
     """The kernel gives it back; nobody has to clean up."""
-    taker: Callable[[], Callable[[], None] | None] = lambda: FileAccounts(tmp_path).take_seat("work", 1)  # noqa: E731
+    accounts = FileAccounts(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"True\n"
-        assert taker() is None
+        assert accounts.take_seat("work", 1) is None
         holder.kill()
-    seat = taker()
+    seat = accounts.take_seat("work", 1)
     assert seat is not None
-    seat()
+    seat.leave()
 
 
 def test_a_limit_is_for_its_user_alone(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ class ProcessAgents:
                     deadline=order.call_timeout,
                     spool_cap=self._spool_cap,
                     orphan_grace=order.orphan_grace,
+                    holds=() if order.seat is None else (order.seat,),
                 )
             )
         except OSError as error:

@@ -1,7 +1,7 @@
 """Calls: asking an agent, or finding the call that an earlier process began; then taking stock of the worktree."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from msgspec.structs import replace
@@ -21,8 +21,9 @@ from storyloop.engine.hands import Hands
 from storyloop.engine.noticing import noticed
 from storyloop.engine.prompting import values_of
 from storyloop.engine.secrecy import secrets_in
-from storyloop.ports import Author, CallOrder, Limited, Watch
+from storyloop.ports import Author, CallOrder, Limited, Seat, Watch
 
+_NO_SEAT = Seat(lambda: None)
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names
 _MOST_DIFF = 200_000  # characters of a change that are handed to the prompt, which cuts them again
@@ -37,7 +38,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
             raise ProgrammerError(f"Call {effect.key} is said to have begun, but its errand does not know it.")
         started = errand.stage.at
         watch = hands.agents.adopt(_order(effect, state, work, hands, prompt=""))
-        seat = _free_seat(effect, state, hands) or _no_seat  # it is at work: whether there is a seat or not
+        seat = _NO_SEAT  # its supervisor has it
     else:
         limit = _known_limit(effect, errand, state, hands)
         if limit is not None:
@@ -47,7 +48,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         if seat is None:
             return
         prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, work, hands)))
-        order = _order(effect, state, work, hands, prompt=prompt)
+        order = replace(_order(effect, state, work, hands, prompt=prompt), seat=seat.lock)
         hands.repository.guard(hands.place)
         started = hands.clock.now()
         yield CallStarted(
@@ -63,7 +64,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
     try:
         report = _watched(watch, hands, stop)
     finally:
-        seat()
+        seat.leave()
     _share(report, effect, state, hands)
     label = f"calls/{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=state.going.tip, label=label)
@@ -157,26 +158,18 @@ def _share(report: CallReport, effect: CallAgent, state: RunState, hands: Hands)
             pass
 
 
-def _free_seat(effect: CallAgent, state: RunState, hands: Hands) -> Callable[[], None] | None:
+def _seat(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Seat | None:
+    """A seat, as soon as one is free; None when the run is to stop before."""
     agent = state.effective_config().agents[effect.ref.agent]
     if agent.parallel is None:
-        return _no_seat
-    return hands.accounts.take_seat(agent.account or effect.ref.agent, agent.parallel)
-
-
-def _seat(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Callable[[], None] | None:
-    """A seat, as soon as one is free; None when the run is to stop before."""
+        return _NO_SEAT
     while not stop.is_set():
-        seat = _free_seat(effect, state, hands)
+        seat = hands.accounts.take_seat(agent.account or effect.ref.agent, agent.parallel)
         if seat is not None:
             return seat
         hands.seen(f"waits until another run has finished its call of {effect.ref.agent}")
         hands.clock.wait_until(hands.clock.now() + timedelta(seconds=_GLANCE), stop)
     return None
-
-
-def _no_seat() -> None:
-    """Nothing to give back."""
 
 
 def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:

@@ -1,20 +1,19 @@
 """Accounts: what the runs of this machine share of agents' accounts, as small files below the state directory.
 
 A limit is one file for each account and model, replaced whole, so that the last who met it is believed. A seat is a
-kernel lock on one of an account's numbered files, given back by the kernel when its holder dies: the agent of a run
-that died may go on without one until it is adopted, or its grace is over.
+kernel lock on one of an account's numbered files, given back by the kernel when its last holder dies: the supervisor of
+a call inherits it, so the agent of a run that died keeps its seat for as long as it goes on.
 """
 
 import fcntl
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from storyloop.ports import Limited
+from storyloop.ports import Limited, Seat
 
 
 class FileAccounts:
@@ -39,14 +38,14 @@ class FileAccounts:
         new.write_bytes(msgspec.json.encode(limited))
         new.replace(file)
 
-    def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
+    def take_seat(self, account: str, seats: int) -> Seat | None:
         place = self._place(account)
         self._make(place)
         for number in range(1, seats + 1):
             seat = os.open(place / f"seat-{number}", os.O_RDWR | os.O_CREAT, 0o600)
             with suppress(BlockingIOError):
                 fcntl.flock(seat, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lambda seat=seat: os.close(seat)
+                return Seat(lambda seat=seat: os.close(seat), seat)
             os.close(seat)
         return None
 
@@ -74,13 +73,13 @@ class MemoryAccounts:
     def learn(self, account: str, model: str | None, limited: Limited | None) -> None:
         self._limits[account, model] = limited
 
-    def take_seat(self, account: str, seats: int) -> Callable[[], None] | None:
+    def take_seat(self, account: str, seats: int) -> Seat | None:
         taken = self._taken.setdefault(account, set())
         if len(taken) >= seats:
             return None
         seat = object()
         taken.add(seat)
-        return lambda: taken.discard(seat)
+        return Seat(lambda: taken.discard(seat))
 
     def free_seats(self) -> None:
         """The process that held them has died."""

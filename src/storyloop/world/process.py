@@ -50,6 +50,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     spool_cap: int = 2 * 1024**3  # stdout and stderr together
     orphan_grace: float = 0.0  # how long the agent goes on while nobody watches
     term_grace: float = 2.0  # between SIGTERM and SIGKILL
+    holds: tuple[int, ...] = ()  # locks that the supervisor keeps for as long as it lives, and does not hand on
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,7 +277,7 @@ def _mark(process: "psutil.Process", home: Path) -> Path | None:
 
 def _spawn(call_dir: Path, order: Order, alive: int) -> subprocess.Popen[bytes]:
     options = {
-        "alive": alive,
+        "locks": ",".join(str(lock) for lock in (alive, *order.holds)),
         "cwd": order.cwd.absolute(),
         "stdin": order.stdin.absolute() if order.stdin else os.devnull,
         "worktree": order.worktree.absolute() if order.worktree else "",
@@ -304,7 +305,7 @@ def _spawn(call_dir: Path, order: Order, alive: int) -> subprocess.Popen[bytes]:
                 stderr=complaints,
                 cwd=call_dir,
                 env={**order.env, MARK: str(call_dir)},
-                pass_fds=(alive,),
+                pass_fds=(alive, *order.holds),
                 start_new_session=True,
             )
     finally:

@@ -299,7 +299,8 @@ def main(words: list[str]) -> int:
     options = dict(word.split("=", 1) for word in words[:split])
     command = words[split + 1 :]
     program = command[int(options["fence"])]
-    os.set_inheritable(int(options["alive"]), False)
+    for lock in options["locks"].split(","):
+        os.set_inheritable(int(lock), False)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, AWAITED)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # ignored, it would bury our children unseen
     become_sub_reaper()
