@@ -43,6 +43,7 @@ from storyloop.core.events import (
     StoryStarted,
     StoryTakenUp,
     WaitEnded,
+    WorktreeLost,
     WorktreeOpened,
     WorktreeScrubbed,
 )
@@ -96,7 +97,7 @@ class Act(_Said, frozen=True, kw_only=True):
     """One thing that a person does, and the facts that come of it."""
 
     # run | resume | retry | skip | answer | approve | reject, or what happens outside: turns (another script),
-    # put (a file), later (time), limit (of an account, met by another run)
+    # put (a file), delete (the worktree), later (time), limit (of an account, met by another run)
     do: str
     flags: dict[str, Any] = {}
     story: str = ""
@@ -180,6 +181,8 @@ def told(event: Event) -> str:
     match event:
         case RunOpened():
             return "opened"
+        case WorktreeLost():
+            return "lost"
         case WorktreeOpened():
             return "worktree" + " warned" * len(event.warnings)
         case SpecPlanned(spec=spec):
@@ -325,6 +328,7 @@ class World(Protocol):
     def worktree(self, state: RunState) -> dict[str, bytes]: ...
     def handover(self, state: RunState) -> bool: ...
     def put(self, state: RunState, path: str, text: str) -> None: ...
+    def delete(self, state: RunState) -> None: ...
     def turns(self, agent: str, turns: list[dict[str, Any]]) -> None: ...
     def later(self, seconds: float) -> None: ...
     def limit(self, account: str, seconds: float) -> None: ...
@@ -355,6 +359,8 @@ class Play:
                 self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
             case "put":
                 self.world.put(self.known, act.path, act.text)
+            case "delete":
+                self.world.delete(self.known)
             case "turns":
                 self.world.turns(act.agent, act.turns)
             case "later":

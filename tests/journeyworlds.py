@@ -7,6 +7,7 @@ git, real processes and a real journal below one directory.
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -114,7 +115,7 @@ class Point(msgspec.Struct, frozen=True):
 
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
-    {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "require_worktree", "tip", "tree_of", "changes"}
+    {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "has_worktree", "tip", "tree_of", "changes"}
     | {"additions", "diff", "merged", "limit"}
     | {"guard", "end_left", "wait", "activity", "now"}
 )
@@ -349,6 +350,10 @@ class MemoryWorld:
     def handover(self, state: RunState) -> bool:
         return state.going.worktree in self.papers.handovers
 
+    def delete(self, state: RunState) -> None:
+        place = Place(run_id="", worktree=state.going.worktree, branch="", run_dir="")
+        self.repository.close_worktree(place)
+
     def put(self, state: RunState, path: str, text: str) -> None:
         self.repository.files(state.going.worktree)[path] = text.encode()
 
@@ -421,6 +426,9 @@ class RealWorld:
 
     def handover(self, state: RunState) -> bool:
         return Path(state.going.worktree, ".storyloop", "handover.md").exists()
+
+    def delete(self, state: RunState) -> None:
+        shutil.rmtree(state.going.worktree)
 
     def put(self, state: RunState, path: str, text: str) -> None:
         write_file(Path(state.going.worktree, path), text)

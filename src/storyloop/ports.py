@@ -208,8 +208,8 @@ class Repository(Protocol):
         """
         ...
 
-    def require_worktree(self, place: Place) -> None:
-        """Raise UserError, with the cure, when somebody deleted the run's worktree or its branch."""
+    def has_worktree(self, place: Place) -> bool:
+        """Whether the run's worktree stands. Raises UserError, with the cure, when somebody deleted its branch."""
         ...
 
     def tip(self, place: Place) -> str:

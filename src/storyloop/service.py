@@ -18,7 +18,7 @@ from storyloop.config.layers import NO_FLAGS, Flags
 from storyloop.config.load import Loaded, amended, load, refuse_secrets
 from storyloop.core.bounds import Bounds, bounds
 from storyloop.core.errors import OperatorError, UserError
-from storyloop.core.events import Event, RunOpened, RunResumed
+from storyloop.core.events import Event, RunOpened, RunResumed, WorktreeLost
 from storyloop.core.judge import unprovable
 from storyloop.core.knowledge import ProjectKnowledge
 from storyloop.core.policy import (
@@ -361,7 +361,9 @@ class Service(Archive):
             hands = tools.hands(place, state)
             if state.going.opening.worktree_opened:
                 hands.checks.end_left(place.run_dir)
-                hands.repository.require_worktree(place)
+                if not hands.repository.has_worktree(place):
+                    lost = WorktreeLost(key=f"worktree/lost/{state.going.resumes}", at=tools.clock.now())
+                    state, seq = self._told(state, seq, lost)
             new = amended(policy, flags) if flags != NO_FLAGS else policy
             if prompts:
                 new = msgspec.structs.replace(new, prompts=self._templates(Path(state.going.checkout)))
@@ -370,8 +372,7 @@ class Service(Archive):
                 at=tools.clock.now(),
                 policy=None if new == policy else new,
             )
-            state = reduce(state, resumed)
-            seq = tools.journal.append(run_id, [resumed], after=seq, row=row_of(state))
+            state, seq = self._told(state, seq, resumed)
         except BaseException:
             lock.release()
             raise
@@ -384,10 +385,12 @@ class Service(Archive):
             work = state.going.work.get(request.story or "")
             if request.what == "skip" and work is not None:
                 break  # the engine deals with it: an agent may have to be found and ended first
-            event = fact_of(state, request, tools.clock.now())
-            state = reduce(state, event)
-            seq = tools.journal.append(state.run_id, [event], after=seq, row=row_of(state))
+            state, seq = self._told(state, seq, fact_of(state, request, tools.clock.now()))
         return state, seq
+
+    def _told(self, state: RunState, seq: int, event: Event) -> tuple[RunState, int]:
+        state = reduce(state, event)
+        return state, self._tools.journal.append(state.run_id, [event], after=seq, row=row_of(state))
 
     def notices(self, tell: Callable[[str], None]) -> Notices:
         """Word to whoever is not watching, as the user's own file has it now: it is no part of a run."""

@@ -352,7 +352,9 @@ def facts_of(
     """What comes of an effect: by default an agent completes its work and every command is green."""
     match effect:
         case OpenWorktree(key=key):
-            return (WorktreeOpened(key=key, at=at, tip="commit-base", tip_tree=BASE_TREE),)
+            going = state.going
+            tip, tip_tree = (going.tip, going.tip_tree) if going.opening.losses else ("commit-base", BASE_TREE)
+            return (WorktreeOpened(key=key, at=at, tip=tip, tip_tree=tip_tree),)
         case RunCommand():
             return (measured(effect, at, first or GREEN, second),)
         case StartStory(key=key, story=name, iteration=iteration):

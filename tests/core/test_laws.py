@@ -85,6 +85,7 @@ from storyloop.core.events import (
     StoryRejected,
     StoryReopened,
     StorySkipped,
+    WorktreeLost,
     WorktreeOpened,
     WorktreeScrubbed,
 )
@@ -140,7 +141,7 @@ from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
 MOST_FACTS = 5_000  # far more than any of these runs can have: who comes here does not end
 HUMANS = QuestionAnswered | StoryApproved | StoryRejected | StorySkipped | StoryReopened | RequestRefused
-HUMANS |= RunInterrupted | RunResumed
+HUMANS |= RunInterrupted | RunResumed | WorktreeLost
 FAR = 1e7
 
 
@@ -376,6 +377,8 @@ class Life:
             key = f"interrupted/{state.going.resumes}"
             self._happened(RunInterrupted(key=key, at=run.now, reason="Ctrl-C"))
         elif _can_be_resumed(state):
+            if state.going.opening.worktree_opened and self._roll(4) == 0:
+                self._happened(WorktreeLost(key=f"worktree/lost/{state.going.resumes}", at=run.now))
             self._happened(RunResumed(key=f"resumed/{state.going.resumes + 1}", at=self._now(), policy=self._amended()))
         else:
             self._happened(RequestRefused(**ids, reason="it cannot be granted"))
@@ -618,6 +621,8 @@ ENDINGS = {
 def doing(effect: Effect, state: RunState) -> MachineState | None:
     """What a run shows that owes just this."""
     match effect:
+        case OpenWorktree() | RunCommand(purpose=SettingUp()) if state.going.opening.losses:
+            return None  # made again, it is part of whatever it is made for
         case RunCommand(purpose=SettingUp(round=proof)) if proof:
             return MachineState.PROVING
         case OpenWorktree() | RunCommand(purpose=SettingUp() | Baselining()):

@@ -74,6 +74,7 @@ from storyloop.core.events import (
     StoryStarted,
     StoryTakenUp,
     WaitEnded,
+    WorktreeLost,
     WorktreeOpened,
 )
 from storyloop.core.facts import Answered, Failed, Failure, Finding
@@ -208,6 +209,7 @@ def facts(run: Run) -> dict[str, Event]:
     return {
         "opened": opened(run.spec, run.policy, now),
         "worktree": WorktreeOpened(**ids, tip=tip, tip_tree=tip_tree),
+        "lost": WorktreeLost(**ids),
         "setup": command(run, SettingUp(0), BASE_TREE),
         "baseline": command(run, Baselining("test"), BASE_TREE),
         "probe": command(run, Probing(**iteration, criterion=1), BASE_TREE),
@@ -254,6 +256,7 @@ def test_only_these_facts_may_follow(state: str) -> None:
     """Of one fact of every kind, those that the table names and no other."""
     run = STATES[state]()
     legal = set(f"{LEGAL[state]} {ALWAYS_IN_A_RUN}".split() if state in LEGAL else QUIET[state].split())
+    legal |= {"lost"} if state not in ("just opened", "completed") else set()  # a worktree that is there may go
     followed: set[str] = set()
     for name, fact in facts(run).items():
         try:

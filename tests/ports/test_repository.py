@@ -228,14 +228,17 @@ def test_closing_keeps_branch_and_pins(world, repository, place):
 
 def test_a_worktree_that_is_there_is_not_missed(repository, place):
     """Going on with a run whose worktree stands raises nothing."""
-    repository.require_worktree(place)
+    assert repository.has_worktree(place)
 
 
-def test_a_worktree_that_was_closed_is_missed(repository, place):
-    """Going on with a run whose worktree was taken away is the user's business."""
+def test_a_worktree_that_was_closed_is_missed_and_made_again_from_its_branch(world, repository, place):
+    """Going on with a run whose worktree was taken away is going on with its branch."""
+    tree = repository.tree_of(repository.tip(place))
     repository.close_worktree(place)
-    with pytest.raises(UserError, match="was deleted"):
-        repository.require_worktree(place)
+    assert not repository.has_worktree(place)
+    repository.open_worktree(place, base=world.base, reuse_branch=True, copy=())
+    assert repository.has_worktree(place)
+    assert repository.snapshot(place) == tree
 
 
 # --- trees --------------------------------------------------------------------------------------------

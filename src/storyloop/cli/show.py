@@ -86,6 +86,10 @@ def show(
         account, file = archive.account(row.run_id), archive.report_file(row.run_id)
         parts.append([f"run {state.run_id}", summary(state, account, datetime.now(UTC), file)])
     click.echo(readable("\n\n".join("\n".join(lines) for lines in parts)))
+    going = state.going
+    if state.finished_at is None and going.opening.worktree_opened and not Path(going.worktree).exists():
+        again = f"storyloop resume {row.run_id[:8]} makes it again, with the work that is kept by refs."
+        click.echo(f"Its worktree {going.worktree} was deleted. {again}")
     if state.status is RunStatus.RUNNING and archive.holder(row.run_id) is None:
         click.echo(f"No process has it any more. Go on with: storyloop resume {row.run_id[:8]}")
     return 0

@@ -19,7 +19,10 @@ from storyloop.world.text import readable
 @click.option("--all", "everywhere", is_flag=True, help="The runs of every repository.")
 @click.option("--json", "as_json", is_flag=True, help="The rows as JSON.")
 def status(everywhere: bool, as_json: bool) -> int:
-    """Show the runs of this repository, newest first."""
+    """Show the runs of this repository, newest first, each with its place: session, branch and worktree.
+
+    A run is live while a process has it, and stale when it has not ended and no process has it.
+    """
     repository = None if everywhere else identity_of(here())
     rows = list_rows(database_file(os.environ), repository)
     live = {row.run_id: holder(run_directory(os.environ, row.run_id) / "lock") is not None for row in rows}
@@ -43,14 +46,18 @@ def _plain(row: RunRow, *, live: bool) -> dict[str, object]:
 
 
 def _table(rows: list[RunRow], live: dict[str, bool]) -> list[str]:
-    lines = [f"{'RUN':<9} {'STATUS':<12} {'STORIES':<8} {'STARTED (UTC)':<17} BRANCH"]
+    width = max(len("BRANCH"), *(len(row.branch) for row in rows))
+    head = f"{'RUN':<9} {'STATUS':<12} {'STORIES':<8} {'STARTED (UTC)':<17} {'PLACE':<6}"
+    lines = [f"{head} {'BRANCH':<{width}}  WORKTREE"]
     for row in rows:
         stories = f"{row.stories_passed}/{row.stories_total}"
-        shown = "crashed" if row.status == "running" and not live[row.run_id] else row.status
-        doing = f"  {row.current_story} {row.machine_state}" if live[row.run_id] and row.current_story else ""
-        lines.append(
-            f"{row.run_id[:8]:<9} {shown:<12} {stories:<8} {row.started_at:%Y-%m-%d %H:%M}  {row.branch}{doing}"
-        )
+        is_live, is_over = live[row.run_id], row.finished_at is not None
+        shown = "crashed" if row.status == "running" and not is_live else row.status
+        place = "live" if is_live else "-" if is_over else "stale"
+        stands = "" if os.path.lexists(row.worktree) else " (removed)" if is_over else " (not there)"
+        doing = f"  {row.current_story} {row.machine_state}" if is_live and row.current_story else ""
+        told = f"{row.run_id[:8]:<9} {shown:<12} {stories:<8} {row.started_at:%Y-%m-%d %H:%M}  {place:<6}"
+        lines.append(f"{told} {row.branch:<{width}}  {row.worktree}{stands}{doing}")
         if row.waits_for:
             lines.append(readable(f"{'':<9} {row.waits_for} (see: storyloop show {row.run_id[:8]})"))
     return lines

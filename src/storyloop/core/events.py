@@ -49,6 +49,10 @@ class WorktreeOpened(_Event, frozen=True, kw_only=True, tag="worktree_opened"):
     warnings: tuple[str, ...] = ()
 
 
+class WorktreeLost(_Event, frozen=True, kw_only=True, tag="worktree_lost"):
+    """Somebody deleted the run's worktree while nobody had the run: it is owed anew."""
+
+
 class SpecPlanned(_Event, frozen=True, kw_only=True, tag="spec_planned"):
     """The stories of a free-form spec are known, and written down in the run's directory."""
 
@@ -266,6 +270,7 @@ class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
 Event = (
     RunOpened
     | WorktreeOpened
+    | WorktreeLost
     | SpecPlanned
     | CommandMeasured
     | StoryStarted

@@ -95,7 +95,7 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
         return ()
     progress = state.going
     final = progress.final
-    if final.owed and not final.scrubbed:
+    if final.owed and not final.scrubbed and progress.opening.worktree_opened:
         return (_scrub(progress, final.rounds),)
     opening = _opening(state)
     if opening is not None:
@@ -118,7 +118,7 @@ def _opening(state: RunState) -> Effect | None:
     progress, policy = state.going, state.effective_config()
     opening = progress.opening
     if not opening.worktree_opened:
-        return OpenWorktree(key="open/worktree")
+        return OpenWorktree(key=f"open/worktree/{opening.losses}" if opening.losses else "open/worktree")
     if opening.setup_done < len(policy.worktree.setup):
         number = opening.setup_done
         setup = Command(run=policy.worktree.setup[number])

@@ -219,6 +219,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """What happens before the first story."""
 
     worktree_opened: bool = False
+    losses: int = 0  # how often the worktree was deleted by somebody, and made again
     setup_done: int = 0  # how many of the worktree's set-up commands are green
     baseline: tuple[Evidence, ...] = ()  # one reading per check, on the base commit
 
@@ -351,6 +352,14 @@ def waiting_of(work: Work) -> Waiting | None:
         case _:
             return None
     return errand.stage if errand is not None and isinstance(errand.stage, Waiting) else None
+
+
+def files_in_hand(progress: Progress) -> str:
+    """The tree that the worktree is to hold: what the work in hand has made so far, else the branch's tip."""
+    for work in progress.work.values():
+        if not (is_set_aside(work) or isinstance(work.stage, TakingUp | Closing)) and work.pin is not None:
+            return work.pin.tree
+    return progress.tip_tree
 
 
 def is_set_aside(work: Work) -> bool:

@@ -42,6 +42,7 @@ from storyloop.core.events import (
     StoryStarted,
     StoryTakenUp,
     WaitEnded,
+    WorktreeLost,
     WorktreeOpened,
     WorktreeScrubbed,
 )
@@ -85,7 +86,7 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.review import is_shipped, review_reopened, review_started
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of, expect, fresh_continuation, is_opening
+from storyloop.core.steps import errand_of, expect, fresh_continuation, is_initializing, is_opening
 from storyloop.core.wishes import inbox_seen, reopened, resumed, skipped
 from storyloop.core.words import MachineState, RunStatus
 
@@ -93,7 +94,14 @@ from storyloop.core.words import MachineState, RunStatus
 _RUNNING, _WAITING = RunStatus.RUNNING, MachineState.WAITING
 # What humans do, they do to runs that are not running as well.
 _AT_ANY_TIME = (
-    QuestionAnswered | StoryApproved | StoryRejected | StorySkipped | StoryReopened | RequestRefused | RunResumed
+    QuestionAnswered
+    | StoryApproved
+    | StoryRejected
+    | StorySkipped
+    | StoryReopened
+    | RequestRefused
+    | WorktreeLost
+    | RunResumed
 )
 
 
@@ -223,6 +231,11 @@ def _fold(run: Draft, event: Event) -> None:
             run.opening = replace(run.opening, worktree_opened=True)
             run.find(*(Finding("worktree", warning) for warning in event.warnings))
             run.tip, run.tip_tree = event.tip, event.tip_tree
+        case WorktreeLost():
+            expect(run.opening.worktree_opened and run.status is not RunStatus.COMPLETED, run, event)
+            losses = run.opening.losses + 1
+            run.opening = replace(run.opening, worktree_opened=False, setup_done=0, losses=losses)
+            run.set_up = False
         case SpecPlanned():
             spec_planned(run, event)
         case StorySkipped():
@@ -321,7 +334,7 @@ def _machine_state(run: Draft) -> MachineState:
         return planning_state(run)
     if run.final.owed:
         return MachineState.PROVING
-    if not run.set_up and is_opening(run):
+    if is_initializing(run):
         return MachineState.INITIALIZING
     for work in run.work.values():
         if is_set_aside(work):

@@ -142,3 +142,10 @@ def is_opening(run: Draft) -> bool:
         prepared = opening.worktree_opened and opening.setup_done >= len(policy.worktree.setup)
         run.set_up = prepared and len(opening.baseline) >= len(policy.checks)
     return not run.set_up
+
+
+def is_initializing(run: Draft) -> bool:
+    """Whether this is shown as the run's beginning: a worktree that was lost and is made again is none."""
+    opening = run.opening
+    is_first = not opening.losses or len(opening.baseline) < len(run.effective_config().checks)
+    return not run.set_up and is_opening(run) and is_first

@@ -17,7 +17,7 @@ from storyloop.core.steps import (
     chain_of,
     errand_of,
     expect,
-    is_opening,
+    is_initializing,
     with_errand,
 )
 from storyloop.core.words import MachineState, RunStatus
@@ -105,4 +105,4 @@ def resumed(run: Draft, event: RunResumed) -> None:
 def _taken_up(run: Draft) -> MachineState:
     if run.spec.is_free_form:
         return MachineState.LOADING_SPEC
-    return MachineState.INITIALIZING if is_opening(run) else MachineState.PICKING_STORY
+    return MachineState.INITIALIZING if is_initializing(run) else MachineState.PICKING_STORY

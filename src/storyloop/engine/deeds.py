@@ -37,6 +37,7 @@ from storyloop.core.events import (
     WorktreeOpened,
 )
 from storyloop.core.policy import Drain
+from storyloop.core.progress import files_in_hand
 from storyloop.core.purpose import SettingUp
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
@@ -54,7 +55,7 @@ from storyloop.engine.landing import (
     start_story,
     take_up,
 )
-from storyloop.engine.measuring import run_command
+from storyloop.engine.measuring import lay, run_command
 from storyloop.engine.prompting import values_of
 
 
@@ -120,10 +121,14 @@ def _reported(events: Iterable[Event], state: RunState, hands: Hands) -> Iterato
 
 def _open_worktree(effect: OpenWorktree, state: RunState, hands: Hands) -> Iterator[Event]:
     progress, policy = state.going, state.effective_config()
+    again = progress.opening.losses > 0
     warnings = hands.repository.open_worktree(
-        hands.place, base=progress.base, reuse_branch=progress.reuse_branch, copy=policy.worktree.copy
+        hands.place, base=progress.tip, reuse_branch=progress.reuse_branch or again, copy=policy.worktree.copy
     )
-    tip = hands.repository.tip(hands.place)
+    if again:
+        lay(files_in_hand(progress), hands)
+    # What somebody did to the branch meanwhile is put aside before anything is built on it.
+    tip = progress.tip if again else hands.repository.tip(hands.place)
     yield WorktreeOpened(
         key=effect.key,
         at=hands.clock.now(),

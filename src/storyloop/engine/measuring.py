@@ -12,7 +12,7 @@ from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Change, Finding
 from storyloop.core.judge import owed_probes
 from storyloop.core.languages import belongs_to_tests
-from storyloop.core.progress import Preparing, Proving
+from storyloop.core.progress import Preparing, Proving, files_in_hand
 from storyloop.core.purpose import (
     RUN,
     Baselining,
@@ -79,9 +79,9 @@ def _try_without_the_work(
     # Python tells its compiled files by whole seconds: none may be left of what stood here for a moment.
     env = effect.command.env | {"PYTHONDONTWRITEBYTECODE": "1"}
     without = replace(effect, tree=tree, command=replace(effect.command, env=env))
-    _lay(tree, hands)
+    lay(tree, hands)
     measured = hands.checks.run(_order(without, state, hands, "1"), stop)
-    _lay(effect.tree, hands)
+    lay(effect.tree, hands)
     if measured is not None:
         yield CommandMeasured(
             key=effect.key,
@@ -94,7 +94,8 @@ def _try_without_the_work(
         )
 
 
-def _lay(tree: str, hands: Hands) -> None:
+def lay(tree: str, hands: Hands) -> None:
+    """The worktree's files are those of this tree; ignored ones stay."""
     hands.repository.undo_changes(hands.place, tree=tree)
     hands.repository.remove_creations(hands.place, tree=tree)
 
@@ -106,7 +107,7 @@ def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Findi
         return ()
     author = Author(message=f"What lay in the worktree before `{effect.command.run}`", at=state.going.last_at)
     pin = repository.pin(place, tree=now, label=f"before/{now[:12]}", author=author)
-    _lay(effect.tree, hands)
+    lay(effect.tree, hands)
     detail = f"What was no part of the tree that `{effect.command.run}` ran on was set aside; it is kept by {pin.ref}."
     return (Finding("leftover", detail),)
 
@@ -148,7 +149,7 @@ def _undo(effect: RunCommand, hands: Hands) -> tuple[Finding, ...]:
 
 def _after_set_up(state: RunState, hands: Hands) -> tuple[Finding, ...]:
     """What set-up made and git does not ignore belongs to no story: it is ignored from here on."""
-    repository, place, tree = hands.repository, hands.place, state.going.tip_tree
+    repository, place, tree = hands.repository, hands.place, files_in_hand(state.going)
     changed = repository.undo_changes(place, tree=tree)
     ignored = repository.ignore_creations(place, tree=tree)
     findings: list[Finding] = []

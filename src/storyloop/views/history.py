@@ -34,6 +34,7 @@ from storyloop.core.events import (
     StoryStarted,
     StoryTakenUp,
     WaitEnded,
+    WorktreeLost,
     WorktreeOpened,
     WorktreeScrubbed,
 )
@@ -104,6 +105,8 @@ def line_of(event: Event, state: RunState) -> str | None:
         case SpecPlanned(spec=spec):
             named = "; ".join(f"{story.id} {story.title}" for story in spec.order())
             return f"{count(len(spec.user_stories), 'story')} planned: {named}"
+        case WorktreeLost():
+            return f"somebody has deleted the worktree {state.going.worktree}"
         case WorktreeOpened():
             return f"worktree ready: {state.going.worktree}"
         case CommandMeasured():
@@ -168,7 +171,10 @@ def line_of(event: Event, state: RunState) -> str | None:
         case RunParked(reason=reason):
             return f"run parked: {reason}"
         case RunResumed():
-            return f"run resumed ({state.going.resumes})"
+            opening = state.going.opening
+            again = opening.losses and not opening.worktree_opened
+            healed = f"; its worktree is made again from branch {state.branch}" if again else ""
+            return f"run resumed ({state.going.resumes}){healed}"
         case RunFinished(shipped=shipped):
             return "run completed: every story passed" if shipped else "run ended without shipping"
         case _:

@@ -121,9 +121,10 @@ class MemoryRepository:
         self._worktrees[place.worktree] = seat
         return seat.warnings
 
-    def require_worktree(self, place: Place) -> None:
-        if place.worktree not in self._worktrees or f"refs/heads/{place.branch}" not in self.refs:
-            raise UserError(f"The run's worktree {place.worktree} or its branch was deleted.", "Start a new run.")
+    def has_worktree(self, place: Place) -> bool:
+        if f"refs/heads/{place.branch}" not in self.refs:
+            raise UserError(f"The run's branch {place.branch} was deleted.", "Make it again.")
+        return place.worktree in self._worktrees
 
     def tip(self, place: Place) -> str:
         return self.refs[f"refs/heads/{place.branch}"]

@@ -52,20 +52,15 @@ class GitRepository:
         self._opened[str(own)] = opened
         return opened.warnings
 
-    def require_worktree(self, place: Place) -> None:
+    def has_worktree(self, place: Place) -> bool:
         ref = f"refs/heads/{place.branch}"
-        kept = f"Work that was not committed is kept by refs under refs/storyloop/{place.run_id}/."
         if not self._git.has(ref):
             raise UserError(
                 f"The run's branch {place.branch} was deleted.",
-                f"Make it again where it was (`git branch {place.branch} COMMIT`), then `storyloop resume`. {kept}",
+                f"Make it again where it was (`git branch {place.branch} COMMIT`), then `storyloop resume`. "
+                f"Work that was not committed is kept by refs under refs/storyloop/{place.run_id}/.",
             )
-        if not os.path.lexists(place.worktree):
-            raise UserError(
-                f"The run's worktree {place.worktree} was deleted.",
-                f"Make it again (`git worktree add --force {place.worktree} {place.branch}`), "
-                f"then `storyloop resume`. {kept}",
-            )
+        return os.path.lexists(place.worktree)
 
     def tip(self, place: Place) -> str:
         with self._at(place) as at:

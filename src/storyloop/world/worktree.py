@@ -184,6 +184,7 @@ def _make(order: Order, repository: Git, *, author: tuple[str, str]) -> Opened:
         author=author[0],
         email=author[1],
     )
+    (own / "excludes").unlink(missing_ok=True)  # what the set-up of an earlier worktree had left
     at = workplace(place, opened, repository)
     index.begin(at, repository.line("rev-parse", f"refs/heads/{place.branch}^{{tree}}"))
     if at.git.run("ls-files", "-z", "--", PRIVATE):
