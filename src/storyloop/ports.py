@@ -312,7 +312,7 @@ class Repository(Protocol):
 # --- forge --------------------------------------------------------------------------------------------
 
 
-class Forge(Protocol):
+class PullRequests(Protocol):
     """The repository on GitHub, GitLab, Gitea or Forgejo. Every call may raise `ForgeTrouble`, and nothing else.
 
     Calls that only read are tried again by themselves; one that writes is made once. When such a one raises, it may
@@ -343,6 +343,10 @@ class Forge(Protocol):
     def update(self, pull_request: PullRequest, *, body: str, draft: bool) -> PullRequest:
         """Give it this body, and make it a draft or ready for review. Its title stays."""
         ...
+
+
+class Forge(PullRequests, Protocol):
+    """And what is said of a pull request there."""
 
     def threads(self, number: int) -> tuple[Thread, ...]:
         """The unresolved review threads and the reviews that request changes, of all pages, the oldest first."""

@@ -192,6 +192,23 @@ class PullRequestPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     create: bool = False
     draft: bool = False
+    remote: str = "origin"  # of the user's clone, by its name
+
+
+class ForgeKind(StrEnum):
+    """The forges that we can speak to."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GITEA = "gitea"
+    FORGEJO = "forgejo"
+
+
+class ForgePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where pull requests are opened, when the remote's URL does not tell."""
+
+    kind: ForgeKind | None = None
+    url: str = ""  # of the forge itself; the user's own file alone may say it, because tokens are sent there
 
 
 class Occasion(StrEnum):
@@ -242,6 +259,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
     review: ReviewPolicy = ReviewPolicy()
     pull_request: PullRequestPolicy = PullRequestPolicy()
+    forge: ForgePolicy = ForgePolicy()
     sandbox: SandboxPolicy = SandboxPolicy()
     notify: NotifyPolicy = NotifyPolicy()
     prompts: dict[str, str] = {}  # templates of the user's own, by the name of ours that each takes the place of
