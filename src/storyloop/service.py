@@ -5,7 +5,7 @@ found before the first thing is written.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +54,7 @@ from storyloop.ports import (
     Journal,
     Notifier,
     Place,
+    Repository,
     Request,
     Secrets,
 )
@@ -118,6 +119,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     checkout: Checkout
     worktree: str
     reuse_branch: bool
+    stands: str | None  # the ended run whose worktree has the branch checked out: it is closed first
     bounds: Bounds
     sandbox: str  # what holds its agents and checks
     notes: tuple[str, ...]  # what a user should know before it starts
@@ -166,9 +168,9 @@ class Service(Archive):
         missing = dict.fromkeys(note for drain in drains for note in self._require_agents(loaded.policy, drain))
         self._require_checks(loaded.policy, root)
         _require_proofs(spec, loaded.policy)
-        self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
+        stands = self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
         worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
-        if Path(worktree).exists() and not reuse_branch:
+        if Path(worktree).exists() and not (stands and _is_same(worktree, self.state(stands).going.worktree)):
             raise UserError(
                 f"The run's worktree would stand at {worktree}, but something is there already.",
                 "Move it away, or set another [worktree] pattern in storyloop.toml.",
@@ -181,6 +183,7 @@ class Service(Archive):
             checkout=checkout,
             worktree=worktree,
             reuse_branch=reuse_branch,
+            stands=stands,
             bounds=bounds(spec, loaded.policy),
             sandbox=self._tools.held_by(loaded.policy.sandbox),
             notes=(
@@ -188,12 +191,9 @@ class Service(Archive):
                 *checkout.warnings,
                 *missing,
                 *self._uncounted(loaded.policy),
-                *_of_the_users(prompts),
-                *(
-                    [f"secrets in the spec are left out of all that is kept and asked: {', '.join(held)}"]
-                    if held
-                    else ()
-                ),
+                *_told("prompt templates of yours are used: {}", prompts),
+                *_told("secrets in the spec are left out of all that is kept and asked: {}", held),
+                *_told("the worktree of run {}, which has ended, is closed first", [stands[:8]] if stands else ()),
             ),
         )
 
@@ -250,26 +250,30 @@ class Service(Archive):
                     "Correct [checks] in storyloop.toml, or let [worktree] setup make it.",
                 )
 
-    def _require_branch(self, branch: str, checkout: Checkout, *, reuse: bool) -> None:
+    def _require_branch(self, branch: str, checkout: Checkout, *, reuse: bool) -> str | None:
+        """The run whose worktree is to be closed first, if there is one."""
         for row in self._tools.journal.rows(checkout.identity):
             if row.branch == branch and (pid := self.holder(row.run_id)) is not None:
                 raise HeldElsewhereError(row.run_id, pid)
         rename = "Give the spec another `## Branch`"
         match checkout.branch(branch):
             case Free():
-                return
+                return None
             case Clashes(other=other):
                 raise UserError(f"Branch {branch} cannot be made while there is a branch {other}.", f"{rename}.")
             case CheckedOut(path=path):
-                if reuse and self._is_ours(path, checkout):
-                    return
+                rows = self._tools.journal.rows(checkout.identity) if reuse else ()
+                ours = next((row.run_id for row in rows if _is_same(row.worktree, path)), None)
+                if ours is not None:
+                    self._require_untouched(self.state(ours))
+                    return ours
                 raise UserError(
                     f"Branch {branch} is checked out at {path}.",
                     f"{rename}, or switch that checkout to another branch.",
                 )
             case Exists():
                 if reuse:
-                    return
+                    return None
         runs = [row for row in self._tools.journal.rows(checkout.identity) if row.branch == branch]
         whose = f" It belongs to run {runs[0].run_id} ({runs[0].status})." if runs else ""
         go_on = f", or go on with that run: `storyloop resume {runs[0].run_id[:8]}`" if runs else ""
@@ -278,13 +282,38 @@ class Service(Archive):
             f"{rename}{go_on}, or add --reuse-branch to build on top of it.",
         )
 
-    def _is_ours(self, worktree: str, checkout: Checkout) -> bool:
-        return any(row.worktree == worktree for row in self._tools.journal.rows(checkout.identity))
+    def _require_untouched(self, state: RunState) -> Repository:
+        """The run's repository, if it has ended and its worktree holds nothing that is not on the branch."""
+        run, worktree = state.run_id[:8], state.going.worktree
+        if state.status not in (RunStatus.COMPLETED, RunStatus.FAILED):
+            raise UserError(
+                f"Branch {state.branch} is checked out at {worktree} by run {run}, which is {state.status}.",
+                f"Go on with it (`storyloop resume {run}`), or give the spec another `## Branch`.",
+            )
+        place = self._place(state)
+        repository = self._tools.hands(place, state).repository
+        repository.guard(place)  # what its owner has done to git since it ended is no agent's doing
+        if repository.snapshot(place) != repository.tree_of(repository.tip(place)):
+            raise UserError(
+                f"The worktree {worktree} of run {run} holds changes that are not committed.",
+                "Commit them there, or undo them, and try again.",
+            )
+        return repository
+
+    def _close_standing(self, run_id: str) -> None:
+        lock = self._locked(run_id)
+        try:
+            state = self.state(run_id)
+            self._require_untouched(state).close_worktree(self._place(state))
+        finally:
+            lock.release()
 
     def open(self, prepared: Prepared) -> "Drive":
         """Open the run: from here on it is in the journal, and this process holds it."""
         tools = self._tools
         tools.sweep()
+        if prepared.stands is not None:
+            self._close_standing(prepared.stands)
         run_id = tools.new_id()
         place = Place(
             run_id=run_id,
@@ -465,8 +494,13 @@ class Drive(AbstractContextManager["Drive"]):
         self._lock.release()
 
 
-def _of_the_users(prompts: dict[str, str]) -> tuple[str, ...]:
-    return (f"prompt templates of yours are used: {', '.join(prompts)}",) if prompts else ()
+def _is_same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
+
+
+def _told(sentence: str, names: Iterable[str]) -> tuple[str, ...]:
+    listed = ", ".join(names)
+    return (sentence.format(listed),) if listed else ()
 
 
 def read_spec(path: Path) -> tuple[Spec, bool]:

@@ -49,7 +49,9 @@ def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @_with(_limits)
-@click.option("--reuse-branch", is_flag=True, help="Build on a branch that exists already.")
+@click.option(
+    "--reuse-branch", is_flag=True, help="Build on a branch that exists already; an ended run's worktree is closed."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it may cost.")
 @_with(_output)
 def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:

@@ -60,7 +60,7 @@ class GitRepository:
                 f"Make it again where it was (`git branch {place.branch} COMMIT`), then `storyloop resume`. "
                 f"Work that was not committed is kept by refs under refs/storyloop/{place.run_id}/.",
             )
-        return os.path.lexists(place.worktree)
+        return os.path.lexists(place.worktree) and worktree.read_opened(own_directory(place)) is not None
 
     def tip(self, place: Place) -> str:
         with self._at(place) as at:
