@@ -191,9 +191,9 @@ class Service(Archive):
                 *checkout.warnings,
                 *missing,
                 *self._uncounted(loaded.policy),
-                *_told("prompt templates of yours are used: {}", prompts),
-                *_told("secrets in the spec are left out of all that is kept and asked: {}", held),
-                *_told("the worktree of run {}, which has ended, is closed first", [stands[:8]] if stands else ()),
+                *_noted("prompt templates of yours are used: {}", prompts),
+                *_noted("secrets in the spec are left out of all that is kept and asked: {}", held),
+                *_noted("the worktree of run {}, which has ended, is closed first", [stands[:8]] if stands else ()),
             ),
         )
 
@@ -498,7 +498,7 @@ def _is_same(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
-def _told(sentence: str, names: Iterable[str]) -> tuple[str, ...]:
+def _noted(sentence: str, names: Iterable[str]) -> tuple[str, ...]:
     listed = ", ".join(names)
     return (sentence.format(listed),) if listed else ()
 
