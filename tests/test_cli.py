@@ -216,6 +216,9 @@ def test_a_spent_budget_is_4_and_resume_with_more_ships(user: User) -> None:
     assert (done.code, done.err, row["status"]) == (4, "", "parked")
     assert done.out.startswith("Parked: 1 of 2 stories passed; ")
     assert f"storyloop resume {row['run_id'][:8]} --max-calls N" in done.out
+    report = user.state / "runs" / row["run_id"] / "report.md"
+    assert f"report {report}\n" in done.out
+    assert "Parked: 1 of 2 stories passed" in report.read_text()
     assert (row["total_usage"], row["cost_usd"]) == (None, None)
     more = user.asks("resume", "--max-calls", "10", "-q")
     assert (more.code, more.err) == (0, "")
@@ -284,6 +287,7 @@ def test_a_signal_ends_the_agent_and_prints_the_way_to_resume(user: User, number
     row = user.asks("status", "--json").rows[0]
     assert (done.code, row["status"], row["finished_at"], row["live"]) == (code, "interrupted", None, False)
     assert f"Go on with: storyloop resume {row['run_id'][:8]}\n" in done.out
+    assert f"/runs/{row['run_id']}/report.md\n" in done.out
     assert "stopping: " in done.err
     assert f"by {number.name}" in user.asks("show", "--events").out
     assert_gone(agent)

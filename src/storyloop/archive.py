@@ -66,7 +66,7 @@ class Archive:
         return self._home / "runs" / run_id
 
     def report_file(self, run_id: str) -> str | None:
-        """The run's report, if it has ended."""
+        """The run's report, as it was when the run last ended, was parked or was interrupted."""
         path = self.run_dir(run_id) / "report.md"
         return str(path) if path.exists() else None
 

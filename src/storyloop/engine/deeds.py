@@ -99,10 +99,12 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
         case ScrubWorktree():
             yield from scrub_worktree(effect, state, hands)
         case ParkRun(key=key, what=what, reason=reason):
-            yield RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
+            parked = RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
+            save_report(parked, state, hands)
+            yield parked
         case FinishRun(key=key, shipped=shipped):
             finished = RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
-            hands.papers.save_report(hands.place, hands.report(reduce(state, finished), finished))
+            save_report(finished, state, hands)
             if shipped and state.effective_config().worktree.cleanup:
                 hands.repository.close_worktree(hands.place)
             yield finished
@@ -113,10 +115,17 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
 def _reported(events: Iterable[Event], state: RunState, hands: Hands) -> Iterator[Event]:
     """The facts of a deed that may end the run: a report is there before the run has ended."""
     for event in events:
-        state = reduce(state, event)
-        if state.status is RunStatus.FAILED:
-            hands.papers.save_report(hands.place, hands.report(state, event))
+        after = reduce(state, event)
+        if after.status is RunStatus.FAILED:
+            save_report(event, state, hands)
+        state = after
         yield event
+
+
+def save_report(last: Event, state: RunState, hands: Hands) -> None:
+    """What is told of the run as it will stand with this fact, which is not stored yet: its last one for now."""
+    text = hands.report(reduce(state, last), last)
+    hands.papers.save_report(hands.place, hands.secrets.text(text))
 
 
 def _open_worktree(effect: OpenWorktree, state: RunState, hands: Hands) -> Iterator[Event]:

@@ -22,5 +22,5 @@ class Hands:
     secrets: Secrets
     symbols: Callable[[str], SymbolsReader | None]  # by path; None: nothing here can read such a file
     place: Place
-    report: Callable[[RunState, Event], str]  # of a run that this fact ends, which is not stored yet
+    report: Callable[[RunState, Event], str]  # with this last fact, which is not stored yet
     seen: Callable[[str], None] = lambda _: None

@@ -16,7 +16,7 @@ from storyloop.core.plan import plan
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
-from storyloop.engine.deeds import perform
+from storyloop.engine.deeds import perform, save_report
 from storyloop.engine.hands import Hands
 from storyloop.engine.requests import fact_of, is_calling, objection
 from storyloop.engine.secrecy import without_secrets
@@ -95,14 +95,7 @@ class Engine:
                     break
                 self._take(self._next_news())
             if self._interrupted is not None and self.state.status is RunStatus.RUNNING:
-                self._append(
-                    RunInterrupted(
-                        key=f"interrupted/{self.state.going.resumes}",
-                        at=self._hands.clock.now(),
-                        reason=self._interrupted,
-                        number=self._stop_request,
-                    )
-                )
+                self._interrupted_for(self._interrupted)
             if self._trouble is not None:
                 raise self._trouble
             return self.state
@@ -111,6 +104,21 @@ class Engine:
             for deed in self._deeds.values():
                 deed.stop.set()
                 deed.stored.set()  # so that a thread that waits for us leaves
+
+    def _interrupted_for(self, reason: str) -> None:
+        event = RunInterrupted(
+            key=f"interrupted/{self.state.going.resumes}",
+            at=self._hands.clock.now(),
+            reason=reason,
+            number=self._stop_request,
+        )
+        try:
+            save_report(event, self.state, self._hands)
+        except OSError as problem:  # which may be why it is interrupted
+            told = f"The report could not be written ({problem.strerror})."
+            trouble = OperatorError(told, "The run is as it was.", "Make room, then go on with `storyloop resume`.")
+            self._trouble = self._trouble or trouble
+        self._append(event)
 
     # --- deeds ----------------------------------------------------------------------------------------
 
