@@ -42,7 +42,7 @@ def main() -> int:
     stories: int = words.parse_args().stories
     print(f"{'what':<66} {'measured':>10} {'at most':>9}  unit")
     with tempfile.TemporaryDirectory(prefix="storyloop-bench-") as place:
-        for group in (_faces, _runs, _journal, _supervisor):
+        for group in (_faces, _runs, _journal, _supervisor, _together):
             for row in group(Path(place), stories):
                 print(f"{row.what:<66} {row.measured:>10.3f} {row.bar:>9.3f}  {row.unit}", flush=True)
     return 0
@@ -168,6 +168,14 @@ def _supervisor(place: Path, _stories: int) -> Iterator[Figure]:
     yield Figure("resident memory of a supervisor", resident_mb(place), 15, "MB")
     small, large = peak_while_printing(place, 1000), peak_while_printing(place, 1_000_000_000)
     yield Figure("memory of Storyloop, agent prints 1 GB against 1 kB", large / small, 1.1, "x")
+
+
+def _together(place: Path, _stories: int) -> Iterator[Figure]:
+    from benchmarks.fleet import many_at_once
+
+    idle = many_at_once(place / "together", 50)
+    yield Figure("memory of ours for each of 50 runs at once, agents asleep", idle.memory / 2**20, 10, "MB")
+    yield Figure("cores that these 50 keep busy", idle.cores, 0.05, "")
 
 
 # --- journals to measure on ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -1109,3 +1110,21 @@ def test_what_git_says_is_told_with_a_cure(words, cure):
     told = str(GitFailed(("add", "--all"), 128, words))
     assert words.splitlines()[0].rstrip(".") in told
     assert cure in told
+
+
+def test_worktrees_that_are_made_at_once_are_all_made(fresh: Bench) -> None:
+    """git fails while it meets a registration that another git has only begun to write."""
+    fresh.open()
+
+    def made(number: int) -> tuple[str, ...]:
+        place = Place(
+            run_id=f"r{number}",
+            worktree=str(fresh.tmp / f"wt-{number}"),
+            branch=f"many/{number}",
+            run_dir=str(fresh.tmp / f"run-{number}"),
+        )
+        return fresh.repository.open_worktree(place, base=fresh.base, reuse_branch=False, copy=())
+
+    with ThreadPoolExecutor(24) as threads:
+        assert list(threads.map(made, range(24))) == [()] * 24
+    assert len(fresh.git("worktree", "list").splitlines()) == 1 + 1 + 24

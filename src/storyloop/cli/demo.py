@@ -40,7 +40,7 @@ def demo(keep: bool, verbose: bool) -> int:
                 sandbox=prepared.sandbox,
             )
         )
-        code = driven(service, service.open(prepared), face)
+        code = driven(service, [(service.open(prepared), face)])
         click.echo("\nThe commits on the run's branch:")
         click.echo(
             _git(repository, environ, "log", "--oneline", "--stat", f"main..{prepared.spec.branch_name}"), nl=False

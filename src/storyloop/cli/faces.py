@@ -50,14 +50,14 @@ class Face(Protocol):
         ...
 
 
-def face_for(*, quiet: bool, verbose: bool, as_json: bool) -> Face:
-    """The face for this terminal and these flags."""
+def face_for(label: str = "", *, quiet: bool, verbose: bool, as_json: bool) -> Face:
+    """The face for this terminal and these flags; with a label for one of several runs, which stands in each line."""
     if as_json:
         return JsonFace()
     if quiet:
         return QuietFace()
-    if verbose or not sys.stderr.isatty():
-        return PlainFace(stamped=verbose)
+    if label or verbose or not sys.stderr.isatty():
+        return PlainFace(label, stamped=verbose)
     return LiveFace()
 
 
@@ -76,12 +76,12 @@ class QuietFace:
 class PlainFace(QuietFace):
     """A line for each fact."""
 
-    def __init__(self, *, stamped: bool) -> None:
-        self._stamped = stamped
+    def __init__(self, label: str = "", *, stamped: bool) -> None:
+        self._label, self._stamped = f"[{label}] " if label else "", stamped
         self._state: RunState | None = None  # as it was last shown
 
     def tell(self, text: str) -> None:
-        click.echo(readable(text), err=True)
+        click.echo("\n".join(f"{self._label}{line}" for line in readable(text).split("\n")), err=True)
 
     def event(self, event: Event, state: RunState) -> None:
         stamp = f"{event.at:%Y-%m-%dT%H:%M:%SZ}  " if self._stamped else ""

@@ -1,8 +1,9 @@
-"""`run` and `resume`: a run in the foreground, from its header to its report."""
+"""`run` and `resume`: runs in the foreground, from their headers to their reports."""
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from storyloop.cli.faces import Face, face_for
 from storyloop.cli.here import here, identity_of
 from storyloop.config.layers import Flags
+from storyloop.core.errors import StoryloopError, UserError
 from storyloop.core.events import Event
 from storyloop.core.policy import Drain, agents_of
 from storyloop.core.run_state import RunState
@@ -20,6 +22,7 @@ from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WORST_FIRST = (130, 143, 1, 2, 3, 4, 0)  # of several runs, the first of these that one has is the exit code
 
 _limits = [
     click.option("--agent", "agents", multiple=True, metavar="NAME", help="Ask this agent; repeat it for a chain."),
@@ -47,71 +50,115 @@ def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 
 
 @click.command()
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_with(_limits)
 @click.option(
     "--reuse-branch", is_flag=True, help="Build on a branch that exists already; an ended run's worktree is closed."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it may cost.")
 @_with(_output)
-def run(spec: Path, reuse_branch: bool, dry_run: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
+def run(
+    specs: tuple[Path, ...], reuse_branch: bool, dry_run: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any
+) -> int:
     """Take the stories of SPEC through an agent, prove them, and commit them on a branch of their own.
+
+    Several specs are as many runs, at once, each on its own branch; what --max-* says holds for each.
 
     \b
     storyloop run spec.md
     storyloop run spec.md --agent first --agent second --max-calls 40
     """
-    service = make_service()
-    prepared = service.prepare(spec, here(), flags=Flags(**said), reuse_branch=reuse_branch)
-    face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
-    for note in prepared.notes:
-        face.tell(f"note: {note}")
+    service, flags = make_service(), Flags(**said)
+    prepared = [service.prepare(spec, here(), flags=flags, reuse_branch=reuse_branch) for spec in specs]
+    _require_apart(prepared)
+    if specs[1:] and as_json:
+        raise click.UsageError("--json tells of one run: give one SPEC.")
+    labels = [one.spec.branch_name for one in prepared] if specs[1:] else [""]
+    faces = [face_for(label, quiet=quiet, verbose=verbose, as_json=as_json) for label in labels]
+    for one, face in zip(prepared, faces, strict=True):
+        for note in one.notes:
+            face.tell(f"note: {note}")
+        if dry_run:
+            click.echo("\n".join([_header(one), _estimate(service, one), "", *order_lines(one.spec)]))
+        else:
+            face.tell(_header(one))
     if dry_run:
-        click.echo("\n".join([_header(prepared), _estimate(service, prepared), "", *order_lines(prepared.spec)]))
         return 0
-    face.tell(_header(prepared))
-    return driven(service, service.open(prepared), face)
+    return driven(service, [(service.open(one), face) for one, face in zip(prepared, faces, strict=True)])
 
 
 @click.command()
-@click.argument("run_id", metavar="[RUN]", required=False)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
 @_with(_limits)
 @click.option("--prompts", is_flag=True, help="Read the prompt templates of your checkout again.")
 @_with(_output)
-def resume(run_id: str | None, prompts: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
+def resume(run_ids: tuple[str, ...], prompts: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
     """Go on with a run exactly where it stopped: after Ctrl-C, a crash, a limit, or a spent budget.
 
     RUN is any unambiguous beginning of an id; left out, it is this repository's only unfinished run. What --max-*
     and --agent say amends the run's policy for good.
     """
     service = make_service()
-    row = service.find(run_id, identity_of(here()))
-    face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
-    drive = service.resume(row.run_id, flags=Flags(**said), prompts=prompts)
-    if isinstance(drive, RunState):
-        face.end(drive, service.account(row.run_id), service.report_file(row.run_id))
-        return exit_code(drive)
-    return driven(service, drive, face)
+    found = [service.find(given, identity_of(here())) for given in run_ids or [None]]
+    rows = list({row.run_id: row for row in found}.values())
+    if rows[1:] and as_json:
+        raise click.UsageError("--json tells of one run: give one RUN.")
+    drives: list[tuple[Drive | RunState, Face]] = []
+    for row in rows:
+        face = face_for(row.branch if rows[1:] else "", quiet=quiet, verbose=verbose, as_json=as_json)
+        drives.append((service.resume(row.run_id, flags=Flags(**said), prompts=prompts), face))
+    return driven(service, drives)
 
 
-def driven(service: Service, drive: Drive, face: Face) -> int:
-    """Drive a run with signals at hand: the first one stops it in order, the second at once."""
+def driven(service: Service, drives: Sequence[tuple[Drive | RunState, Face]]) -> int:
+    """Drive runs with signals at hand: the first one stops them in order, the second at once.
+
+    Several run side by side, a thread each; one that meets trouble says so, and the others go on. A run that there is
+    nothing to do for only says its end.
+    """
     caught: list[int] = []
 
     def on_signal(number: int, _frame: object) -> None:
         if caught:
             os._exit(128 + (2 if number == signal.SIGINT else 15))
         caught.append(2 if number == signal.SIGINT else 15)
-        drive.interrupt(f"by {signal.Signals(number).name}")
-        face.tell("stopping: agents are ended and their work is saved; once more to leave at once")
+        for drive, face in drives:
+            if isinstance(drive, Drive):
+                drive.interrupt(f"by {signal.Signals(number).name}")
+            face.tell("stopping: agents are ended and their work is saved; once more to leave at once")
 
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        if not drives[1:]:
+            return _driven(service, *drives[0], caught)
+        with ThreadPoolExecutor(len(drives)) as threads:
+            begun = [threads.submit(_driven_beside, service, drive, face, caught) for drive, face in drives]
+        codes = {thread.result() for thread in begun}
+        return next(code for code in _WORST_FIRST if code in codes)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _driven_beside(service: Service, drive: Drive | RunState, face: Face, caught: list[int]) -> int:
+    try:
+        return _driven(service, drive, face, caught)
+    except StoryloopError as error:
+        name = drive.state.branch if isinstance(drive, Drive) else drive.branch
+        click.echo(f"storyloop: run on {name}: {error}", err=True)
+        return int(getattr(error, "exit_code", 2 if isinstance(error, UserError) else 1))
+
+
+def _driven(service: Service, drive: Drive | RunState, face: Face, caught: list[int]) -> int:
+    if isinstance(drive, RunState):
+        face.end(drive, service.account(drive.run_id), service.report_file(drive.run_id))
+        return exit_code(drive)
     notices = service.notices(face.tell)
 
     def watch(event: Event, state: RunState) -> None:
         face.event(event, state)
         notices.event(event, state)
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
         with drive:
             state = drive.run(watch, seen=face.seen)
@@ -120,8 +167,19 @@ def driven(service: Service, drive: Drive, face: Face) -> int:
     finally:
         notices.close()
         face.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def _require_apart(prepared: Sequence[Prepared]) -> None:
+    """Raise UserError if two runs would meet in one branch or one worktree."""
+    places: dict[str, str] = {}
+    for one in prepared:
+        for place in (f"branch {one.spec.branch_name}", f"worktree {one.worktree}"):
+            if place in places:
+                raise UserError(
+                    f"{places[place]} and {one.spec_path} would both use the {place}.",
+                    "Give each spec a `## Branch` of its own.",
+                )
+            places[place] = one.spec_path
 
 
 def _estimate(service: Service, prepared: Prepared) -> str:

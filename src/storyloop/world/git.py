@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -42,6 +43,10 @@ _HANDED_ON = frozenset(
 )  # fmt: skip
 IDENTITY = frozenset({"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"})  # on top, where the question is who the user is
 _FORCED = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "LC_ALL": "C", "LANGUAGE": ""}
+
+# What git says of the registration of a worktree that another git has only just begun to write.
+_HALF_MADE = re.compile(rb"failed to read \S*/commondir: (Success|No such file)")
+_TRIES, _PAUSE = 100, 0.05
 
 _CURES = (
     (r"lfs", "Install git-lfs, or take its filter out of the git config with `git lfs uninstall`."),
@@ -89,7 +94,19 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
     hold: int | None = None
 
     def ask(self, *args: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Answer:
-        """Run git; any exit status is an answer."""
+        """Run git; any exit status is an answer.
+
+        A worktree that another git is just adding makes every git fail that looks at all of them: it is asked again.
+        """
+        answer = self._asked(*args, stdin=stdin, env=env)
+        for _ in range(_TRIES):
+            if answer.code == 0 or _HALF_MADE.search(answer.err) is None:
+                break
+            time.sleep(_PAUSE)
+            answer = self._asked(*args, stdin=stdin, env=env)
+        return answer
+
+    def _asked(self, *args: str | bytes, stdin: bytes, env: Mapping[str, str] | None) -> Answer:
         argv = ["git", *_FLAGS]
         for setting in (*_SETTINGS, *_DURABLE):
             argv += ("-c", setting)
