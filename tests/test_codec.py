@@ -18,6 +18,7 @@ from storyloop.contracts.codec import decode, find_artifact, schema_path
 from storyloop.core.artifacts import (
     Analysis,
     Artifact,
+    Asks,
     CommitMessage,
     DevelopmentResult,
     FixResult,
@@ -29,6 +30,8 @@ from storyloop.core.artifacts import (
     Question,
     Ruling,
     Severity,
+    Triage,
+    Triaged,
 )
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.facts import Answered, Malformed, Outcome
@@ -129,6 +132,17 @@ VALID: dict[str, tuple[Drain, str, Artifact]] = {
         ),
     ),
     "review without issues": (Drain.REVIEW, "<issues>\n <none/>\n</issues>", Issues()),
+    "triage": (
+        Drain.TRIAGE,
+        """<triage><concern asks="question" number="2">It sorts by date.</concern>
+        <concern number="1" asks="real">line 12 loses a row</concern></triage>""",
+        Triage(
+            concerns=(
+                Triaged(number=2, asks=Asks.QUESTION, reason="It sorts by date."),
+                Triaged(number=1, asks=Asks.REAL, reason="line 12 loses a row"),
+            )
+        ),
+    ),
     "fix": (
         Drain.FIX,
         "<fix-result><summary>Both.</summary><status>all_issues_addressed</status></fix-result>",
@@ -615,6 +629,18 @@ BAD_OF_OTHERS = {
         Drain.PLAN,
         plan(story("US-001", criteria="<criterion>c</criterion>" * 21)),
         "- line 3, <acceptance-criteria>: it has 21 criteria; expected at most 20",
+    ),
+    "triage: one twice, and blank": (
+        Drain.TRIAGE,
+        "<triage><concern number='1' asks='real'>r</concern>\n"
+        "<concern number='1' asks='no-action'> </concern></triage>",
+        "- line 2, <concern>: concern 1 stands here twice; expected it once\n"
+        "- line 2, <concern>: it is blank; expected the reason, or the answer to the question",
+    ),
+    "triage: a word that is none": (
+        Drain.TRIAGE,
+        "<triage><concern number='1' asks='fix'>r</concern></triage>",
+        "- line 1, <concern>, asks: found 'fix'; expected one of real, suggestion, question, no-action",
     ),
     "question: blank": (
         Drain.STORY,

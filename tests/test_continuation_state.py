@@ -485,6 +485,7 @@ ERROR_TEXTS = [
     (ArtifactType.DEVELOPMENT_RESULT, "last_xsd_error"),
     (ArtifactType.ISSUES, "last_review_xsd_error"),
     (ArtifactType.FIX_RESULT, "last_fix_xsd_error"),
+    (ArtifactType.TRIAGE, "last_xsd_error"),
     (ArtifactType.COMMIT_MESSAGE, "last_xsd_error"),
     (ArtifactType.ANALYSIS, "last_xsd_error"),
     (ArtifactType.PR_TEXT, "last_xsd_error"),

@@ -20,8 +20,9 @@ from storyloop.core.errand import Mode
 from storyloop.core.errors import UserError
 from storyloop.core.evidence import Evidence, Reading
 from storyloop.core.facts import Malformed
+from storyloop.core.forge import CheckState, Comment, ForgeCheck, Thread
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Red
+from storyloop.core.progress import Concern, Red
 from storyloop.core.spec import Criterion, Story
 from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.words import DevelopmentStatus
@@ -108,6 +109,11 @@ PLAN = replace(
 )
 ANALYSIS = replace(RUN, drain=Drain.ANALYSIS, story=STORY, stories=())
 FIX = replace(RUN, drain=Drain.FIX, issues=OPEN)
+SAID = Thread(
+    id="t-1", file="src/csv.py", line=12, comments=(Comment(id="1", author="ann", text="Quote it."),), resolvable=True
+)
+RED_THERE = ForgeCheck(name="ci", state=CheckState.RED, tail="E")
+TRIAGE = replace(RUN, drain=Drain.TRIAGE, stories=(), concerns=(Concern(about=SAID), Concern(about=RED_THERE)))
 PR = replace(RUN, drain=Drain.PR, diff="", diff_stat="src/csv.py | 12 ++")
 BROKEN = {"errors": "- line 1: x", "mode": Mode.FORMAT_RETRY}
 EVERY = {
@@ -128,6 +134,8 @@ EVERY = {
     "review of a fix": replace(RUN, issues=OPEN),
     "review again": replace(RUN, mode=Mode.SAME_AGENT_RETRY, retry_reason="it broke off"),
     "review format": replace(RUN, **BROKEN, invalid_text="<issues/>"),
+    "triage": TRIAGE,
+    "triage format": replace(TRIAGE, **BROKEN),
     "fix": FIX,
     "fix continued": replace(FIX, mode=Mode.CONTINUATION, attempt=1, handover=HANDOVER),
     "fix format": replace(FIX, **BROKEN),
@@ -139,6 +147,7 @@ ROOTS = {
     Drain.STORY: "development-result",
     Drain.ANALYSIS: "analysis",
     Drain.REVIEW: "issues",
+    Drain.TRIAGE: "triage",
     Drain.FIX: "fix-result",
     Drain.COMMIT: "commit-message",
     Drain.PR: "pull-request",
@@ -392,6 +401,10 @@ def test_no_text_from_elsewhere_gets_out_of_its_fence(mode: Mode, drain: Drain, 
         base=EVIL,
         evidence=(EVIL,),
         suspicions=(EVIL,),
+        concerns=(
+            Concern(about=replace(SAID, file=EVIL, comments=(Comment(id=EVIL, author=EVIL, text=EVIL),))),
+            Concern(about=ForgeCheck(name=EVIL, state=CheckState.RED, tail=EVIL)),
+        ),
         issues=(Issue(severity=Severity.MAJOR, text=EVIL, file=EVIL, line=1, story=EVIL),),
     )
     rules = mode is not Mode.FORMAT_RETRY
@@ -437,7 +450,7 @@ def test_a_typical_prompt_is_small() -> None:
     assert len(told(AGAIN)) / 4 < 1_500
     assert len(told(MEND)) / 4 < 1_100
     assert len(told(COMMIT)) / 4 < 700
-    for name in ("plan", "analysis", "review", "fix", "pr"):
+    for name in ("plan", "analysis", "review", "triage", "fix", "pr"):
         assert len(told(EVERY[name])) / 4 < 1_400
 
 
@@ -560,7 +573,7 @@ def test_templates_are_loaded_in_one_place() -> None:
     """Every file that ships is known by its name."""
     assert {name for name in load_templates() if not name.startswith("_")} == {
         *("story", "story-continuation", "same-agent-retry", "format-retry", "handover"),
-        *("plan", "analysis", "review", "fix", "commit", "pr", "spec-new"),
+        *("plan", "analysis", "review", "triage", "fix", "commit", "pr", "spec-new"),
     }
 
 

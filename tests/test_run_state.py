@@ -155,14 +155,14 @@ LEGAL = {
     "generating-spec": "loading-spec initializing waiting parked failed",
     "initializing": "picking-story running-agent waiting parked failed",
     "picking-story": "running-agent proving landing committing reviewing correcting completed waiting parked failed",
-    "running-agent": "picking-story proving landing committing waiting parked failed",
+    "running-agent": "picking-story correcting proving landing committing waiting parked failed",
     "proving": "picking-story running-agent landing committing reviewing correcting creating-pr completed "
     "waiting parked failed",
     "landing": "picking-story running-agent proving committing waiting parked failed",
     "committing": "picking-story running-agent proving landing reviewing correcting creating-pr completed "
     "waiting parked failed",
     "reviewing": "picking-story correcting proving waiting parked failed",
-    "correcting": "picking-story reviewing proving landing committing waiting parked failed",
+    "correcting": "picking-story running-agent reviewing proving landing committing waiting parked failed",
     "creating-pr": "completed waiting parked failed",
     "waiting": "loading-spec generating-spec initializing picking-story running-agent proving landing "
     "reviewing correcting committing creating-pr parked failed",
@@ -457,6 +457,7 @@ def test_usage_is_added_to_its_phase_and_to_the_total() -> None:
         (Drain.ANALYSIS, "US-001"),
         (Drain.CONFLICT, "US-001"),
         (Drain.REVIEW, "Final Review"),
+        (Drain.TRIAGE, "Final Review"),
         (Drain.FIX, "Final Review"),
         (Drain.COMMIT, "PR & Commit"),
         (Drain.PR, "PR & Commit"),

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from storyloop.core.artifacts import (
     Analysis,
+    Asks,
     CommitMessage,
     DevelopmentResult,
     FixResult,
@@ -21,8 +22,11 @@ from storyloop.core.artifacts import (
     Plan,
     Question,
     Ruling,
+    Triage,
+    Triaged,
 )
 from storyloop.core.effects import (
+    AnswerThread,
     CallAgent,
     CleanHandover,
     Effect,
@@ -31,8 +35,10 @@ from storyloop.core.effects import (
     LeaveStory,
     OpenWorktree,
     ParkRun,
+    ResolveThread,
     RunCommand,
     ScrubWorktree,
+    SeeFeedback,
     SetAside,
     StartReview,
     StartStory,
@@ -46,6 +52,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FeedbackSeen,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
@@ -66,6 +73,8 @@ from storyloop.core.events import (
     StorySkipped,
     StoryStarted,
     StoryTakenUp,
+    ThreadAnswered,
+    ThreadResolved,
     WaitEnded,
     WorktreeOpened,
     WorktreeScrubbed,
@@ -85,7 +94,7 @@ from storyloop.core.facts import (
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.plan import plan
 from storyloop.core.policy import WRITING_DRAINS, AgentRef, Command, Drain, Limits, Policy, ReviewPolicy
-from storyloop.core.progress import Landing, Leaving, StoryProgress, Work
+from storyloop.core.progress import Feedback, Landing, Leaving, StoryProgress, Work
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Spec, Story
@@ -179,6 +188,13 @@ def ruled(name: str, *rulings: str, first: int = 1) -> Answered:
         for number, ruling in enumerate(rulings, start=first)
     )
     return Answered(artifact=Analysis(judgements=tuple(judged)))
+
+
+def triage(*asks: str, **numbers: str) -> Answered:
+    """A valid triage: what each concern asks for, in order."""
+    told = {str(number): one for number, one in enumerate(asks, start=1)} | numbers
+    judged = (Triaged(number=int(n), asks=Asks(one), reason=f"reason {n}") for n, one in told.items())
+    return Answered(artifact=Triage(concerns=tuple(judged)))
 
 
 def mended(status: str = "all_issues_addressed", summary: str = "mended it") -> Answered:
@@ -387,6 +403,12 @@ def facts_of(
             return (left(effect, state, at),)
         case StartReview(key=key, cycle=cycle):
             return (ReviewStarted(key=key, at=at, cycle=cycle),)
+        case SeeFeedback(key=key):
+            return (FeedbackSeen(key=key, at=at, said=()),)
+        case AnswerThread(key=key, concern=concern):
+            return (ThreadAnswered(key=key, at=at, concern=concern, comment=f"comment-{concern}"),)
+        case ResolveThread(key=key, concern=concern):
+            return (ThreadResolved(key=key, at=at, concern=concern),)
         case ScrubWorktree(key=key, round=number):
             begun = FinalProofBegun(key=f"{key}/begun", at=at, round=number)
             scrubbed = WorktreeScrubbed(key=key, at=at, round=number)
@@ -406,11 +428,12 @@ class Run:
     spec: Spec
     policy: Policy
     width: int = 1
+    feedback: Feedback | None = None
     events: list[Event] = field(default_factory=list[Event])
     state: RunState = field(init=False)
 
     def __post_init__(self) -> None:
-        event = opened(self.spec, self.policy)
+        event = replace(opened(self.spec, self.policy), feedback=self.feedback)
         self.events.append(event)
         self.state = reduce(None, event)
 

@@ -97,6 +97,8 @@ def _play(turn: Turn, stage: Stage, *, story: str) -> int:
                 _answer(step, _development_result(step, status), stage)
             case {"analysis": judged}:
                 _answer(step, _analysis(judged, story), stage)
+            case {"triage": judged}:
+                _answer(step, _triage(judged), stage)
             case {"review": found}:
                 _answer(step, _issues(found), stage)
             case {"fix": status}:
@@ -173,6 +175,16 @@ def _analysis(judged: list[dict[str, Any]], story: str) -> bytes:
         for one in said
     ]
     return f"<analysis>{''.join(criteria)}</analysis>\n".encode()
+
+
+def _triage(judged: list[dict[str, Any]]) -> bytes:
+    """Each concern, in order, a table of `asks` and `reason`."""
+    said = [{"number": number, "asks": "real", "reason": "it is so", **one} for number, one in enumerate(judged, 1)]
+    concerns = [
+        f'<concern number="{_xml(one["number"])}" asks="{_xml(one["asks"])}">{_xml(one["reason"])}</concern>'
+        for one in said
+    ]
+    return f"<triage>{''.join(concerns)}</triage>\n".encode()
 
 
 def _issues(found: list[dict[str, Any]]) -> bytes:

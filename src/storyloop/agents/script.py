@@ -38,6 +38,7 @@ _STEPS: dict[str, dict[str, Any]] = {
     | {"question": str, "options": list, "default": str},
     "analysis": {"analysis!": list, "to": _PLACE},
     "review": {"review!": list, "to": _PLACE},
+    "triage": {"triage!": list, "to": _PLACE},
     "fix": {"fix!": _FIX, "summary": str, "to": _PLACE},
     "commit": {"commit!": str, "body": str, "to": _PLACE},
     "garbage": {"garbage!": str, "base64": str, "to": _PLACE},

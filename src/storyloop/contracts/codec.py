@@ -15,6 +15,7 @@ from storyloop.contracts.xml import MAX_BYTES, MAX_GIVEN, Invalid, Node, read
 from storyloop.core.artifacts import (
     Analysis,
     Artifact,
+    Asks,
     CommitMessage,
     DevelopmentResult,
     FixResult,
@@ -25,6 +26,8 @@ from storyloop.core.artifacts import (
     Question,
     Ruling,
     Severity,
+    Triage,
+    Triaged,
 )
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.facts import Malformed
@@ -38,6 +41,7 @@ _ROOTS = {
     Drain.STORY: "development-result",
     Drain.ANALYSIS: "analysis",
     Drain.REVIEW: "issues",
+    Drain.TRIAGE: "triage",
     Drain.FIX: "fix-result",
     Drain.COMMIT: "commit-message",
     Drain.PR: "pull-request",
@@ -205,6 +209,22 @@ def _issue(element: Node, errors: list[str]) -> Issue:
     )
 
 
+def _triage(root: Node) -> Triage:
+    errors: list[str] = []
+    triaged: dict[int, Triaged] = {}
+    for element in root.children:
+        at, number = f"line {element.line}, <concern>", int(element.attributes["number"])
+        if number in triaged:
+            errors.append(f"{at}: concern {number} stands here twice; expected it once")
+        if not element.text:
+            errors.append(f"{at}: it is blank; expected the reason, or the answer to the question")
+        asks, reason = Asks(element.attributes["asks"]), _clipped(element.text, _MAX_FINDING)
+        triaged[number] = Triaged(number=number, asks=asks, reason=reason)
+    if errors:
+        raise Invalid(*errors)
+    return Triage(concerns=tuple(triaged.values()))
+
+
 def _fix_result(root: Node) -> FixResult:
     errors: list[str] = []
     result = FixResult(status=FixStatus(root.text_of("status")), summary=_summary(root, errors))
@@ -303,6 +323,7 @@ _VALUES: dict[Drain, Callable[[Node], Artifact]] = {
     Drain.STORY: _development_result,
     Drain.ANALYSIS: _analysis,
     Drain.REVIEW: _issues,
+    Drain.TRIAGE: _triage,
     Drain.FIX: _fix_result,
     Drain.COMMIT: _commit_message,
     Drain.PR: _pr_text,

@@ -82,6 +82,34 @@ class Issues(msgspec.Struct, frozen=True, kw_only=True, tag="issues"):
     found: tuple[Issue, ...] = ()
 
 
+class Asks(StrEnum):
+    """What somebody asks for who said something of a pull request."""
+
+    REAL = "real"  # something is wrong, and is to be mended
+    SUGGESTION = "suggestion"  # a change that is worth making
+    QUESTION = "question"  # an answer, and no change
+    NO_ACTION = "no-action"
+
+    @property
+    def is_work(self) -> bool:
+        """Whether files are to be changed for it."""
+        return self in (Asks.REAL, Asks.SUGGESTION)
+
+
+class Triaged(msgspec.Struct, frozen=True, kw_only=True):
+    """What one concern asks for; `reason` is told to who raised it, and answers it where nothing is to be changed."""
+
+    number: int  # of the concern, as the errand was told it
+    asks: Asks
+    reason: str
+
+
+class Triage(msgspec.Struct, frozen=True, kw_only=True, tag="triage"):
+    """What a triage errand owes: each concern once."""
+
+    concerns: tuple[Triaged, ...]
+
+
 class FixResult(msgspec.Struct, frozen=True, kw_only=True, tag="fix_result"):
     """What a fix errand owes."""
 
@@ -103,13 +131,14 @@ class PrText(msgspec.Struct, frozen=True, kw_only=True, tag="pr_text"):
     body: str
 
 
-Artifact = Plan | DevelopmentResult | Analysis | Issues | FixResult | CommitMessage | PrText
+Artifact = Plan | DevelopmentResult | Analysis | Issues | Triage | FixResult | CommitMessage | PrText
 
 _OWED: dict[Drain, ArtifactType] = {
     Drain.PLAN: ArtifactType.PLAN,
     Drain.STORY: ArtifactType.DEVELOPMENT_RESULT,
     Drain.ANALYSIS: ArtifactType.ANALYSIS,
     Drain.REVIEW: ArtifactType.ISSUES,
+    Drain.TRIAGE: ArtifactType.TRIAGE,
     Drain.FIX: ArtifactType.FIX_RESULT,
     Drain.COMMIT: ArtifactType.COMMIT_MESSAGE,
     Drain.PR: ArtifactType.PR_TEXT,

@@ -127,7 +127,7 @@ def fell_short(
 ) -> None:
     """The next attempt, or the end of the story's attempts."""
     policy, attempt = run.effective_config(), work.cs.continuation_attempt + 1
-    rung = policy.rung(attempt) if work.story != RUN else Way.CONTINUE
+    rung = policy.rung(attempt) if work.errand.drain is Drain.STORY else Way.CONTINUE
     if rung is Way.FRESH:
         shortfall = replace(shortfall, summary="", next_steps=None)
     errand, cs = errands.work_failed(

@@ -36,6 +36,14 @@ def bounds(spec: Spec, policy: Policy) -> Bounds:
     return bounds_of(sum(not story.passes for story in spec.user_stories), spec, policy)
 
 
+def feedback_bounds(spec: Spec, policy: Policy, *, concerns: int, rounds: int) -> Bounds:
+    """The most that following a pull request up can cost: each concern a story, each round a triage."""
+    stories = (Story(id="", title="", acceptance_criteria=(Criterion(""),), priority=1),) * concerns
+    attempts = max(policy.limits.continuations, policy.limits.fix_continuations)
+    policy = replace(policy, limits=replace(policy.limits, continuations=attempts))
+    return bounds_of(concerns, replace(spec, user_stories=(*spec.user_stories, *stories)), policy, plans=rounds)
+
+
 def _most_planned(spec: Spec) -> Spec:
     criteria = (Criterion("", verify="true"),) * MOST_PLANNED_CRITERIA
     story = Story(id="", title="", acceptance_criteria=criteria, priority=1)

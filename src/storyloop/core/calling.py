@@ -13,10 +13,12 @@ from storyloop.core.draft import Draft
 from storyloop.core.errand import Delivered, Errand, GivenUp
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned, StoryTakenUp, WaitEnded
+from storyloop.core.feedback import declined
 from storyloop.core.passing import afforded
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, Drain
 from storyloop.core.progress import Building, Describing, Judging, Planning, Work
+from storyloop.core.purpose import RUN
 from storyloop.core.review import as_development, disputed, is_disputed, review_failed, reviewed
 from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
 from storyloop.core.steps import chain_of, errand_of, expect, with_errand, work_of
@@ -42,7 +44,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     report, policy = event.report, run.effective_config()
     outcome = report.outcome
     if isinstance(work.stage, Planning):
-        planning, outcome = heard(work.stage, outcome, policy)
+        planning, outcome = heard(run, work.stage, outcome, policy)
         work = replace(work, stage=planning)
     run.capture_usage(phase_key(event.drain, event.story), report.usage)
     spending = Spending.of_call(report.usage, report.cost_usd, seconds=report.seconds)
@@ -130,7 +132,7 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
         case GivenUp(reason=reason), Building() if errand.drain is Drain.REVIEW:
             review_failed(run, work, reason)
         case Delivered(artifact=FixResult() as fix), Building() if is_disputed(work, fix):
-            disputed(run, work, fix)
+            disputed(run, work, fix) if work.story == RUN else declined(run, work, fix, event)
         case Delivered(artifact=FixResult() as fix), Building():
             worked(run, work, as_development(fix), event)
         case Delivered(artifact=DevelopmentResult(question=Question() as question) as result), Building():

@@ -17,6 +17,7 @@ from storyloop.core.facts import Finding
 from storyloop.core.knowledge import Learning, ProjectKnowledge
 from storyloop.core.policy import AgentRef, Policy
 from storyloop.core.progress import (
+    Feedback,
     FinalProof,
     Ledger,
     Opening,
@@ -70,6 +71,7 @@ class Draft(RunSteps):
     findings: tuple[Finding, ...]
     hints: dict[str, str]
     review: Review
+    feedback: Feedback | None
     final: FinalProof
     plans: int
     parked: Parked | None

@@ -107,6 +107,22 @@ class StartReview(_Effect, frozen=True, kw_only=True, tag="start_review"):
     cycle: int
 
 
+class SeeFeedback(_Effect, frozen=True, kw_only=True, tag="see_feedback"):
+    """Look at the forge once more."""
+
+
+class AnswerThread(_Effect, frozen=True, kw_only=True, tag="answer_thread"):
+    """Say in a thread what was done about it."""
+
+    concern: int  # from 1
+
+
+class ResolveThread(_Effect, frozen=True, kw_only=True, tag="resolve_thread"):
+    """Mark a thread as resolved."""
+
+    concern: int
+
+
 class ScrubWorktree(_Effect, frozen=True, kw_only=True, tag="scrub_worktree"):
     """Begin a round of the final proof, or begin it again: put the worktree to the tip, without ignored files."""
 
@@ -140,6 +156,9 @@ Effect = (
     | LandStory
     | LeaveStory
     | StartReview
+    | SeeFeedback
+    | AnswerThread
+    | ResolveThread
     | ScrubWorktree
     | ParkRun
     | FinishRun

@@ -10,9 +10,10 @@ import msgspec
 
 from storyloop.core.errand import Mode
 from storyloop.core.facts import CallReport, Finding, Measured, Pin, Suspicion
+from storyloop.core.forge import ForgeCheck, Thread
 from storyloop.core.knowledge import ProjectKnowledge, StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
-from storyloop.core.progress import ParkedFor
+from storyloop.core.progress import Feedback, ParkedFor
 from storyloop.core.purpose import Purpose
 from storyloop.core.spec import Spec
 
@@ -39,6 +40,7 @@ class RunOpened(_Event, frozen=True, kw_only=True, tag="run_opened"):
     worktree: str
     session_id: str
     knowledge: ProjectKnowledge = ProjectKnowledge()  # of the last run on this branch, where it is reused
+    feedback: Feedback | None = None  # what it follows up, where that is a pull request
 
 
 class WorktreeOpened(_Event, frozen=True, kw_only=True, tag="worktree_opened"):
@@ -206,6 +208,30 @@ class ReviewStarted(_Event, frozen=True, kw_only=True, tag="review_started"):
     findings: tuple[Finding, ...] = ()
 
 
+class FeedbackSeen(_Event, frozen=True, kw_only=True, tag="feedback_seen"):
+    """The forge was looked at once more: what has been said since, and how its checks stand."""
+
+    said: tuple[Thread | ForgeCheck, ...]
+    pending: tuple[str, ...] = ()
+    red: tuple[str, ...] = ()
+    trouble: str = ""  # why nothing could be seen
+
+
+class ThreadAnswered(_Event, frozen=True, kw_only=True, tag="thread_answered"):
+    """Our comment stands in a thread; or the forge will not have it there, and why."""
+
+    concern: int  # from 1
+    comment: str
+    trouble: str = ""
+
+
+class ThreadResolved(_Event, frozen=True, kw_only=True, tag="thread_resolved"):
+    """A thread is marked as resolved; or the forge will not do it, and why."""
+
+    concern: int
+    trouble: str = ""
+
+
 class FinalProofBegun(_Event, frozen=True, kw_only=True, tag="final_proof_begun"):
     """Every story has ended: what passed is proven again, together. The worktree is no longer set up."""
 
@@ -288,6 +314,9 @@ Event = (
     | StoryLanded
     | StoryLeft
     | ReviewStarted
+    | FeedbackSeen
+    | ThreadAnswered
+    | ThreadResolved
     | FinalProofBegun
     | WorktreeScrubbed
     | StorySkipped

@@ -45,6 +45,8 @@ def is_final_proof_due(run: Progress | Draft, policy: Policy) -> bool:
     final = run.final
     if run.work or final.owed or final.tree == run.tip_tree:
         return False
+    if run.feedback is not None and not any(standing.commits for standing in run.stories.values()):
+        return False  # nothing has landed: the branch is as it was found
     is_over = all(standing.state is not StoryState.OPEN for standing in run.stories.values())
     return is_over and bool(final_commands(run, policy, final.rounds))
 

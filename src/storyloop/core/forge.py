@@ -48,7 +48,7 @@ class Comment(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Thread(msgspec.Struct, frozen=True, kw_only=True):
+class Thread(msgspec.Struct, frozen=True, kw_only=True, tag="thread"):
     """An unresolved conversation about a pull request, or the text of a review that requests changes."""
 
     id: str  # the forge's own, opaque
@@ -66,7 +66,7 @@ class CheckState(StrEnum):
     RED = "red"
 
 
-class ForgeCheck(msgspec.Struct, frozen=True, kw_only=True):
+class ForgeCheck(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
     """A check that the forge's CI ran on a commit."""
 
     name: str

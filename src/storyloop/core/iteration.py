@@ -15,6 +15,7 @@ from storyloop.core.events import (
     StoryStarted,
 )
 from storyloop.core.evidence import reading_of
+from storyloop.core.feedback import drain_of
 from storyloop.core.judge import owed_probes
 from storyloop.core.policy import Drain
 from storyloop.core.progress import Building, Closing, Landing, Leaving, Preparing, StoryState, Work
@@ -36,11 +37,11 @@ def story_started(run: Draft, event: StoryStarted) -> None:
     expect(not run.final.owed and RUN not in run.work, run, event)
     expect(run.ledger.iterations_allowed > 0, run, event)
     run.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
-    cs = fresh_continuation(policy).begin_cleanup()
+    cs, drain = fresh_continuation(policy).begin_cleanup(), drain_of(run, event.story)
     errand, cs = errands.begin(
-        f"{event.story}/{event.iteration}/{Drain.STORY}",
-        Drain.STORY,
-        chain=policy.chain_of(Drain.STORY),
+        f"{event.story}/{event.iteration}/{drain}",
+        drain,
+        chain=policy.chain_of(drain),
         cs=cs,
         table=run.cooling,
         now=event.at,
@@ -178,9 +179,11 @@ def _prepared(run: Draft, work: Work) -> Work:
 def _attempts_made(work: Work) -> int:
     """The attempts that were judged, and the one that was begun and never was."""
     cs = work.cs
-    if cs.continuation_attempt == 0:
-        return int(work.calls > 0)
-    return cs.continuation_attempt + (not cs.continue_pending and not cs.continuations_exhausted())
+    if work.errand.drain is Drain.FIX:
+        judged, is_over = cs.fix_continuation_attempt, cs.fix_continue_pending or cs.fix_continuations_exhausted()
+    else:
+        judged, is_over = cs.continuation_attempt, cs.continue_pending or cs.continuations_exhausted()
+    return judged + (not is_over) if judged else int(work.calls > 0)
 
 
 def _closed(run: Draft, work: Work, status: IterationStatus, event: Event) -> None:

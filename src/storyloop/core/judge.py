@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from storyloop.core.artifacts import DevelopmentResult
-from storyloop.core.errand import Shortfall
+from storyloop.core.errand import Shortfall, attempt_of
 from storyloop.core.evidence import Evidence
 from storyloop.core.policy import Drain, Policy, Require
 from storyloop.core.progress import Landing, Preparing, Proving, Work
@@ -68,7 +68,7 @@ def owed_measurements(work: Work, tree: str, story: Story, policy: Policy) -> tu
     proofs = [number for number, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
     if tree == work.tree and not proofs:
         return ()  # an unchanged tree without proofs cannot pass, whatever the checks say
-    this = story.id, work.iteration, work.cs.continuation_attempt
+    this = story.id, work.iteration, attempt_of(work.cs)
     return (
         *[Checking(*this, name) for name in policy.checks],
         *[Demonstrating(*this, number) for number in proofs],

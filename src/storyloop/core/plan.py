@@ -44,6 +44,7 @@ from storyloop.core.errand import (
     mode_owed,
 )
 from storyloop.core.errors import ProgrammerError
+from storyloop.core.feedback import is_unplanned, look_owed
 from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.passing import approval_line
@@ -124,7 +125,7 @@ def _opening(state: RunState) -> Effect | None:
         setup = Command(run=policy.worktree.setup[number])
         proof = progress.final.rounds if progress.final.owed else 0
         return _run(state, SettingUp(number, proof), command=setup, tree=None)
-    if progress.spec.is_free_form:
+    if is_unplanned(progress):
         return None  # its plan comes first, and is work
     measured = {evidence.check for evidence in opening.baseline}
     for name, check in policy.checks.items():
@@ -157,6 +158,8 @@ def _next_story(state: RunState, *, alone: bool) -> tuple[Effect, ...]:
         return (StartReview(key=f"@run/{cycle}/start", cycle=cycle),)
     if is_final_proof_due(progress, policy):
         return (_scrub(progress, progress.final.rounds + 1),)
+    if (look := look_owed(progress, policy)) is not None:
+        return (look,)
     return (FinishRun(key=f"finish/{progress.resumes}", shipped=is_shipped(progress)),)
 
 

@@ -1,4 +1,4 @@
-"""Planning: a free-form spec gets its stories before the first of them can begin.
+"""Planning: a free-form spec, or feedback (`core.feedback`), gets its stories before the first of them can begin.
 
 The plan is an errand of the run itself. A plan that breaks the rules of specs is malformed, and so is one whose stories
 could not be proven as the policy requires: either goes back to its agent with what is wrong. After `MOST_TRIES` of them
@@ -9,18 +9,19 @@ opened with, whatever a plan says.
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
-from storyloop.core.artifacts import Plan
+from storyloop.core.artifacts import Plan, Triage
 from storyloop.core.draft import Draft
 from storyloop.core.errand import Delivered, GivenUp
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event, SpecPlanned
 from storyloop.core.facts import Answered, Malformed, Outcome
+from storyloop.core.feedback import heard_triage, is_unplanned, triaged, with_work
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain, Policy, Require
 from storyloop.core.progress import Planned, Planning, StoryProgress, Work, waiting_of
 from storyloop.core.purpose import RUN, label_of
 from storyloop.core.spec_file import dump_spec
-from storyloop.core.steps import expect, fresh_continuation
+from storyloop.core.steps import fresh_continuation
 from storyloop.core.words import MachineState
 
 MOST_TRIES = 3
@@ -34,7 +35,7 @@ _LACKING = {
 
 def planning_due(run: Draft) -> bool:
     """Whether the worktree is set up for a plan that nobody is at yet."""
-    if not run.spec.is_free_form or RUN in run.work or not run.opening.worktree_opened:
+    if not is_unplanned(run) or run.work or not run.opening.worktree_opened:
         return False
     return run.opening.setup_done == len(run.effective_config().worktree.setup)
 
@@ -42,11 +43,11 @@ def planning_due(run: Draft) -> bool:
 def planning_begun(run: Draft, event: Event) -> None:
     """An agent is to be asked for the plan."""
     run.plans += 1
-    policy = run.effective_config()
+    policy, drain = run.effective_config(), Drain.PLAN if run.feedback is None else Drain.TRIAGE
     errand, cs = errands.begin(
-        f"{label_of(RUN)}/{run.plans}/{Drain.PLAN}",
-        Drain.PLAN,
-        chain=policy.chain_of(Drain.PLAN),
+        f"{label_of(RUN)}/{run.plans}/{drain}",
+        drain,
+        chain=policy.chain_of(drain),
         cs=fresh_continuation(policy),
         table=run.cooling,
         now=event.at,
@@ -56,8 +57,9 @@ def planning_begun(run: Draft, event: Event) -> None:
     )
 
 
-def heard(planning: Planning, outcome: Outcome, policy: Policy) -> tuple[Planning, Outcome]:
+def heard(run: Draft, planning: Planning, outcome: Outcome, policy: Policy) -> tuple[Planning, Outcome]:
     """The outcome as this policy sees it, and the tries with it: a plan that cannot be proven is malformed."""
+    outcome = heard_triage(run, outcome)
     match outcome:
         case Answered(artifact=Plan(spec=spec)) if lacking := unprovable(spec, policy):
             errors = "\n".join(f"- story {name}: {_LACKING[policy.require]}" for name in lacking)
@@ -73,14 +75,16 @@ def plan_moved(run: Draft, work: Work, planning: Planning, event: Event) -> None
     """What the errand's delivery or end, or one more invalid plan, means for the run."""
     match work.errand.stage:
         case _ if planning.tries >= MOST_TRIES:
-            _failed(run, f"no valid plan in {MOST_TRIES} tries. The last one:\n{planning.fault}", event)
+            _failed(run, f"no valid {work.errand.drain} in {MOST_TRIES} tries. The last one:\n{planning.fault}", event)
         case Delivered(artifact=Plan(spec=plan)):
             spec = replace(run.spec, description=plan.description or run.spec.description)
             run.put(replace(work, stage=Planned(replace(spec, user_stories=plan.user_stories))))
+        case Delivered(artifact=Triage() as triage):
+            run.put(replace(work, stage=Planned(with_work(run, triage), triage)))
         case Delivered():
             raise IllegalTransition(run.machine_state, event)
         case GivenUp(reason=reason):
-            _failed(run, f"there is no plan: {reason}", event)
+            _failed(run, f"there is no {work.errand.drain}: {reason}", event)
         case _:
             pass
 
@@ -93,11 +97,16 @@ def _failed(run: Draft, why: str, event: Event) -> None:
 def spec_planned(run: Draft, event: SpecPlanned) -> None:
     """The stories are known, and may begin once the checks have their baseline."""
     work = run.work.get(RUN)
-    expect(work is not None and work.stage == Planned(event.spec), run, event)
+    planned = work.stage if work is not None else None
+    if not isinstance(planned, Planned) or planned.spec != event.spec:
+        raise IllegalTransition(run.machine_state, event)
     run.spec, run.work = event.spec, {}
-    for story in event.spec.user_stories:
-        run.stand(story.id, StoryProgress())
-    run.allow(len(event.spec.user_stories))
+    if planned.triage is not None:
+        triaged(run, planned.triage)
+    new = [story.id for story in event.spec.user_stories if story.id not in run.stories]
+    for story in new:
+        run.stand(story, StoryProgress())
+    run.allow(len(new))
     run.transition_to(MachineState.INITIALIZING, event.at)
 
 

@@ -18,6 +18,7 @@ class Drain(StrEnum):
     STORY = "story"
     ANALYSIS = "analysis"
     REVIEW = "review"
+    TRIAGE = "triage"
     FIX = "fix"
     COMMIT = "commit"
     PR = "pr"
@@ -193,6 +194,8 @@ class PullRequestPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     create: bool = False
     draft: bool = False
     remote: str = "origin"  # of the user's clone, by its name
+    answer: bool = True  # whether threads are answered, once what was done is pushed,
+    resolve: bool = False  # and marked as resolved where it is done
 
 
 class ForgeKind(StrEnum):
@@ -276,6 +279,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
         At a story's attempt, the agent that the escalation has named last is the first.
         """
+        if drain is Drain.TRIAGE and drain not in self.drains:
+            drain = Drain.REVIEW
         chain = self.drains.get(drain, () if drain in OPTIONAL_DRAINS else self.chain)
         if drain is not Drain.STORY:
             return chain

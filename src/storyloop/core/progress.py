@@ -10,12 +10,13 @@ from enum import StrEnum
 
 import msgspec
 
-from storyloop.core.artifacts import CommitMessage, DevelopmentResult, Issue, Question
+from storyloop.core.artifacts import Asks, CommitMessage, DevelopmentResult, Issue, Question, Triage
 from storyloop.core.chain import CoolingTable
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.facts import Finding, Pin, Suspicion
+from storyloop.core.forge import ForgeCheck, Thread
 from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Reproving, Trying, label_of
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending
@@ -85,6 +86,7 @@ class Planned(msgspec.Struct, frozen=True, tag="planned"):
     """The stories are known, and still to be written down."""
 
     spec: Spec
+    triage: Triage | None = None  # what they were made of, where that is feedback
 
 
 class Building(msgspec.Struct, frozen=True, tag="building"):
@@ -278,6 +280,58 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
+class Concern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that was said of a pull request, and what became of it. What is said is untrusted text."""
+
+    about: Thread | ForgeCheck
+    commit: str = ""  # the branch's tip when it was heard
+    asks: Asks | None = None  # until it is judged
+    reason: str = ""
+    story: str = ""  # that mends it, where it asks for work
+    answer: str = ""  # the id of our comment,
+    mute: str = ""  # or why the forge would not have it
+    resolved: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it is, in a word or two."""
+        match self.about:
+            case Thread(file=None):
+                return "all of it"
+            case Thread(file=file, line=line):
+                return f"{file}:{line}" if line else f"{file}"
+            case ForgeCheck(name=name):
+                return f"check {name}"
+
+    @property
+    def text(self) -> str:
+        """All that was said, with who said it."""
+        match self.about:
+            case Thread(comments=comments):
+                return "\n\n".join(f"{comment.author}: {comment.text}" for comment in comments)
+            case ForgeCheck(name=name, tail=tail):
+                log = f" Its log ends with:\n{tail}" if tail else " The forge has no log of it."
+                return f"The check {name} is red in the forge's CI.{log}"
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The pull request that a run follows up, and what was said of it; concerns are only ever added."""
+
+    number: int
+    url: str
+    base: str  # the commit at which its changes begin; empty where that is not known
+    concerns: tuple[Concern, ...] = ()
+    checks: bool = False  # whether red checks of the forge's CI are concerns
+    watch: bool = False  # until nothing is red, pending or unanswered
+    waits: int = 0  # before a look,
+    looks: int = 0  # at the forge, behind the first,
+    rounds: int = 1  # and how many of all looks found something new
+    idle: int = 0  # looks in a row that found nothing
+    pending: tuple[str, ...] = ()  # checks that had not ended at the last look,
+    red: tuple[str, ...] = ()  # and those that were red
+    trouble: str = ""  # why nothing could be seen
+
+
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """What the run has used up; nothing in it ever falls."""
 
@@ -331,6 +385,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     hints: dict[str, str] = {}
     review: Review = Review()
+    feedback: Feedback | None = None
     final: FinalProof = FinalProof()
     plans: int = 0  # plans that were begun: none for a spec that had its stories, one more each time one has failed
     parked: Parked | None = None

@@ -19,6 +19,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FeedbackSeen,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
@@ -41,6 +42,8 @@ from storyloop.core.events import (
     StorySkipped,
     StoryStarted,
     StoryTakenUp,
+    ThreadAnswered,
+    ThreadResolved,
     WaitEnded,
     WorktreeLost,
     WorktreeOpened,
@@ -48,6 +51,14 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.facts import Finding
+from storyloop.core.feedback import (
+    feedback_seen,
+    is_between_looks,
+    is_unplanned,
+    look_waited,
+    thread_answered,
+    thread_resolved,
+)
 from storyloop.core.final import final_proof_begun, final_proof_failed, final_proof_measured, worktree_scrubbed
 from storyloop.core.iteration import handover_cleaned, handover_written, landed, left, probed, story_started
 from storyloop.core.passing import approved, tried
@@ -173,11 +184,14 @@ def _opened(event: RunOpened) -> RunState:
         tip_tree=event.base_tree,
         stories=stories,
         continuation=fresh_continuation(event.policy),
+        feedback=event.feedback,
         ledger=Ledger(iterations_allowed=sum(not s.passes for s in event.spec.user_stories)),
         last_at=event.at,
     )
     opened = replace(opened, knowledge=event.knowledge, progress=progress)
-    return opened if event.spec.is_free_form else opened.transition_to(MachineState.INITIALIZING, event.at)
+    if is_unplanned(progress):
+        return replace(opened, machine_state=MachineState.LOADING_SPEC)
+    return opened.transition_to(MachineState.INITIALIZING, event.at)
 
 
 def _fold(run: Draft, event: Event) -> None:
@@ -222,8 +236,16 @@ def _fold(run: Draft, event: Event) -> None:
             story_rejected(run, event)
         case WaitEnded(story=story) if story in run.work and isinstance(run.work[story].stage, Asking):
             unanswered(run, event)
+        case WaitEnded(story=story) if story == RUN and not run.work:
+            look_waited(run, event)
         case WaitEnded():
             wait_ended(run, event)
+        case FeedbackSeen():
+            feedback_seen(run, event)
+        case ThreadAnswered():
+            thread_answered(run, event)
+        case ThreadResolved():
+            thread_resolved(run, event)
         case LimitLearned():
             limit_learned(run, event)
         case WorktreeOpened():
@@ -330,7 +352,7 @@ def _evidence(event: CommandMeasured, *, check: str | None = None, criterion: in
 
 def _machine_state(run: Draft) -> MachineState:
     """What a running run is doing, derived from the rest of the state."""
-    if run.spec.is_free_form:
+    if is_unplanned(run):
         return planning_state(run)
     if run.final.owed:
         return MachineState.PROVING
@@ -340,7 +362,7 @@ def _machine_state(run: Draft) -> MachineState:
         if is_set_aside(work):
             continue
         return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _asking(work))
-    return MachineState.WAITING if run.work else MachineState.PICKING_STORY
+    return MachineState.WAITING if run.work or is_between_looks(run) else MachineState.PICKING_STORY
 
 
 def _only_waits(run: Draft) -> bool:

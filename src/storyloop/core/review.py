@@ -21,6 +21,7 @@ from storyloop.core.artifacts import DevelopmentResult, FixResult, Issue, Issues
 from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import ReviewStarted, StoryLanded, StoryLeft, StoryReopened
+from storyloop.core.feedback import is_left_red, is_no_work
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import (
@@ -63,7 +64,8 @@ def is_review_due(run: Progress | Draft, policy: Policy, cycle: int) -> bool:
 
 def is_shipped(run: Progress | Draft) -> bool:
     """Whether all that was wanted has passed, and no review stands in the way."""
-    passed = all(standing.state is StoryState.PASSED for standing in run.stories.values())
+    passed = all(s.state is StoryState.PASSED or is_no_work(run, name) for name, s in run.stories.items())
+    passed = passed and not is_left_red(run)
     return passed and run.review.end in (None, ReviewEnd.CONVERGED)
 
 

@@ -47,6 +47,7 @@ def phase_key(drain: Drain, story_id: str) -> str:
 _PHASES = {
     Drain.PLAN: "Planning",
     Drain.REVIEW: "Final Review",
+    Drain.TRIAGE: "Final Review",
     Drain.FIX: "Final Review",
     Drain.COMMIT: "PR & Commit",
     Drain.PR: "PR & Commit",

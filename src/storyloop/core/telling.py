@@ -5,7 +5,7 @@ import msgspec
 from storyloop.core.artifacts import Issue
 from storyloop.core.errand import Mode
 from storyloop.core.policy import Drain, Require, Way
-from storyloop.core.progress import Red, Reply
+from storyloop.core.progress import Concern, Red, Reply
 from storyloop.core.spec import Story
 from storyloop.core.words import DevelopmentStatus, FixStatus
 
@@ -53,5 +53,6 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     base: str = ""  # the commit that it begins at
     evidence: tuple[str, ...] = ()  # what we measured, a line each
     suspicions: tuple[str, ...] = ()  # what we noticed in the change (bent checks, for example), a line each
+    concerns: tuple[Concern, ...] = ()  # what is to be judged of what was said of a pull request
     issues: tuple[Issue, ...] = ()  # what reviews found and is open,
     account: str = ""  # and what was said to have been done about it

@@ -6,6 +6,7 @@ from storyloop.core import errand as errands
 from storyloop.core.attempt import measured_anew
 from storyloop.core.draft import Draft
 from storyloop.core.events import RunResumed, StoryReopened, StorySkipped
+from storyloop.core.feedback import is_unplanned
 from storyloop.core.final import proven_anew
 from storyloop.core.policy import Policy
 from storyloop.core.progress import Leaving, Progress, StoryState
@@ -103,6 +104,6 @@ def resumed(run: Draft, event: RunResumed) -> None:
 
 
 def _taken_up(run: Draft) -> MachineState:
-    if run.spec.is_free_form:
+    if is_unplanned(run):
         return MachineState.LOADING_SPEC
     return MachineState.INITIALIZING if is_initializing(run) else MachineState.PICKING_STORY

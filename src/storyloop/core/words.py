@@ -73,6 +73,7 @@ class ArtifactType(StrEnum):
     PLAN = "plan"
     DEVELOPMENT_RESULT = "development_result"
     ISSUES = "issues"
+    TRIAGE = "triage"
     FIX_RESULT = "fix_result"
     COMMIT_MESSAGE = "commit_message"
     ANALYSIS = "analysis"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from storyloop.core.effects import (
+    AnswerThread,
     CallAgent,
     CleanHandover,
     Effect,
@@ -17,8 +18,10 @@ from storyloop.core.effects import (
     LeaveStory,
     OpenWorktree,
     ParkRun,
+    ResolveThread,
     RunCommand,
     ScrubWorktree,
+    SeeFeedback,
     SetAside,
     StartReview,
     StartStory,
@@ -43,6 +46,7 @@ from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec_file import dump_spec
 from storyloop.core.words import RunStatus
+from storyloop.engine.answering import answer_thread, resolve_thread, see_feedback
 from storyloop.engine.calls import call_agent
 from storyloop.engine.hands import Hands
 from storyloop.engine.landing import (
@@ -66,7 +70,7 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield from _open_worktree(effect, state, hands)
         case RunCommand(purpose=SettingUp()):
             yield from _reported(run_command(effect, state, hands, stop), state, hands)
-        case CallAgent(drain=Drain.PLAN):
+        case CallAgent(drain=Drain.PLAN | Drain.TRIAGE):
             yield from _reported(call_agent(effect, state, hands, stop), state, hands)
         case WriteSpec(key=key, spec=spec):
             hands.papers.save_spec(hands.place, dump_spec(spec))
@@ -96,6 +100,12 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield from leave_story(effect, state, hands)
         case StartReview():
             yield from start_review(effect, state, hands)
+        case SeeFeedback():
+            yield from see_feedback(effect, state, hands)
+        case AnswerThread():
+            yield from answer_thread(effect, state, hands)
+        case ResolveThread():
+            yield from resolve_thread(effect, state, hands)
         case ScrubWorktree():
             yield from scrub_worktree(effect, state, hands)
         case ParkRun(key=key, what=what, reason=reason):

@@ -30,6 +30,7 @@ from storyloop.core.events import (
     WorktreeScrubbed,
 )
 from storyloop.core.facts import Change, ChangeKind, Finding
+from storyloop.core.feedback import concern_of
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.progress import Closing, Landing, Leaving, Work
 from storyloop.core.purpose import RUN
@@ -232,6 +233,8 @@ def _message(state: RunState, landing: Landing, effect: LandStory) -> str:
 
 
 def _subject(state: RunState, name: str) -> str:
+    if (concern := concern_of(state.going, name)) is not None:
+        return f"Review: mend {concern.place}"  # the words of others have no say in what we commit
     if name != RUN:
         return f"{name}: {state.going.spec.story(name).title}"
     issues = gating_issues(state.going, state.effective_config())

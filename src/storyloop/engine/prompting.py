@@ -1,9 +1,14 @@
 """Prompting: what the state knows that an agent is to be told. Its size is bounded whatever the run's length."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
+from storyloop.core.artifacts import Asks, Issue
 from storyloop.core.asking import questions_left
 from storyloop.core.errand import attempt_of, mode_owed
+from storyloop.core.feedback import concern_of, unjudged
+from storyloop.core.forge import Thread
 from storyloop.core.knowledge import render
 from storyloop.core.policy import Drain, Way
 from storyloop.core.progress import Describing, StoryState, Work
@@ -13,7 +18,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.core.steps import errand_of
 from storyloop.core.telling import Handover, PromptValues
-from storyloop.core.words import SameAgentRetryReason
+from storyloop.core.words import SameAgentRetryReason, Severity
 from storyloop.ports import artifact_path
 from storyloop.views.report import evidence_line
 from storyloop.views.rows import evidence_rows
@@ -62,6 +67,10 @@ def values_of(state: RunState, work: Work) -> PromptValues:
     match errand.drain:
         case Drain.PLAN:
             return replace(values, spec_text=progress.spec.description)
+        case Drain.TRIAGE:
+            return _of_triage(values, state)
+        case Drain.FIX if work.story != RUN:
+            return _of_feedback(values, state, work)
         case Drain.REVIEW | Drain.FIX:
             return _of_review(values, state, work)
         case _ if work.story == RUN:
@@ -120,6 +129,33 @@ def _of_review(values: PromptValues, state: RunState, work: Work) -> PromptValue
         suspicions=tuple(map(str, review.suspicions if review.cycles > 1 else landed)),
         issues=tuple(known.issue for known in issues),
         account=review.account,
+    )
+
+
+def _of_triage(values: PromptValues, state: RunState) -> PromptValues:
+    """With what was said, and the change that it was said of."""
+    progress, feedback = state.going, state.going.feedback
+    assert feedback is not None
+    concerns = tuple(feedback.concerns[number - 1] for number in unjudged(feedback))
+    return replace(values, concerns=concerns, description=progress.spec.description, base=feedback.base)
+
+
+def _of_feedback(values: PromptValues, state: RunState, work: Work) -> PromptValues:
+    """With what was said, as an issue at its place, why it asks for work, and what the pull request is about."""
+    progress, concern = state.going, concern_of(state.going, work.story)
+    assert concern is not None
+    place: dict[str, Any] = {}
+    if isinstance(concern.about, Thread):
+        place = {"file": concern.about.file, "line": concern.about.line}
+    text = f"{concern.text}\n\nWhy it is to be done: {concern.reason}"
+    severity = Severity.MAJOR if concern.asks is Asks.REAL else Severity.MINOR
+    focus = frozenset({work.story, *work.changed, place.get("file") or ""})
+    return replace(
+        values,
+        attempts=max(1, state.effective_config().limits.fix_continuations),
+        description=progress.spec.description,
+        knowledge=render(state.knowledge, focus=focus, budget_tokens=_KNOWLEDGE_TOKENS),
+        issues=(Issue(severity=severity, text=text, **place),),
     )
 
 

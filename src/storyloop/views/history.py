@@ -11,6 +11,7 @@ from storyloop.core.events import (
     CallStarted,
     CommandMeasured,
     Event,
+    FeedbackSeen,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
@@ -33,6 +34,8 @@ from storyloop.core.events import (
     StorySkipped,
     StoryStarted,
     StoryTakenUp,
+    ThreadAnswered,
+    ThreadResolved,
     WaitEnded,
     WorktreeLost,
     WorktreeOpened,
@@ -40,9 +43,10 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
+from storyloop.core.feedback import unjudged
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
-from storyloop.core.progress import StoryState, TakingUp, waiting_of
+from storyloop.core.progress import Concern, StoryState, TakingUp, waiting_of
 from storyloop.core.purpose import (
     Baselining,
     Checking,
@@ -57,6 +61,7 @@ from storyloop.core.purpose import (
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
+from storyloop.views.feedback import concern_lines
 from storyloop.views.rows import final_line, review_line
 from storyloop.views.words import clock_time, count, duration
 
@@ -102,6 +107,16 @@ def line_of(event: Event, state: RunState) -> str | None:
         case RunOpened():
             stories = "no stories yet" if event.spec.is_free_form else count(len(event.spec.user_stories), "story")
             return f"run {event.run_id} opened: {stories} on branch {event.branch}"
+        case SpecPlanned() if (feedback := state.going.feedback) is not None:
+            return f"{count(len(feedback.concerns), 'concern')} judged:\n" + "\n".join(concern_lines(state))
+        case FeedbackSeen():
+            return _seen(event, state)
+        case ThreadAnswered(trouble=trouble) | ThreadResolved(trouble=trouble) if trouble:
+            return f"{_concern(event, state).place}: nothing is said there: {trouble}"
+        case ThreadAnswered():
+            return f"{_concern(event, state).place}: answered"
+        case ThreadResolved():
+            return f"{_concern(event, state).place}: resolved"
         case SpecPlanned(spec=spec):
             named = "; ".join(f"{story.id} {story.title}" for story in spec.order())
             return f"{count(len(spec.user_stories), 'story')} planned: {named}"
@@ -214,6 +229,23 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
             return f"final proof: check {check} {shown}{gating}{_final_end(state)}"
         case FinalDemonstrating(story=story, criterion=number):
             return f"final proof: {story}, criterion {number} {shown}{_final_end(state)}"
+
+
+def _concern(event: ThreadAnswered | ThreadResolved, state: RunState) -> Concern:
+    assert state.going.feedback is not None
+    return state.going.feedback.concerns[event.concern - 1]
+
+
+def _seen(event: FeedbackSeen, state: RunState) -> str:
+    feedback = state.going.feedback
+    assert feedback is not None
+    if event.trouble:
+        return f"the pull request could not be looked at: {event.trouble}"
+    new = len(unjudged(feedback))
+    told = [f"{count(new, 'new concern')}"] if new else []
+    told += [f"pending: {', '.join(event.pending)}"] if event.pending else []
+    told += [f"red: {', '.join(event.red)}"] if event.red else []
+    return f"looked at the pull request: {'; '.join(told) or 'nothing new, nothing pending, nothing red'}"
 
 
 def _final_end(state: RunState) -> str:

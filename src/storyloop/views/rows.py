@@ -8,6 +8,7 @@ import msgspec
 from storyloop.core.artifacts import Issue
 from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.bounds import bounds_of
+from storyloop.core.errand import attempt_of
 from storyloop.core.evidence import Evidence, Judged, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.passing import approval_line
@@ -289,7 +290,7 @@ def _story_row(state: RunState, story: Story) -> StoryRow:
     standing, work = state.going.stories[story.id], state.going.work.get(story.id)
     cs = work.cs if work is not None else fresh_continuation(state.effective_config())
     in_hand = work.calls if work is not None and standing.state is StoryState.BUILDING else 0
-    attempt = work.cs.continuation_attempt + 1 if in_hand and work is not None else 0
+    attempt = attempt_of(work.cs) + 1 if in_hand and work is not None else 0
     return StoryRow(
         id=story.id,
         title=story.title,
