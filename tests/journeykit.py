@@ -27,6 +27,7 @@ from storyloop.core.events import (
     QuestionAnswered,
     RequestRefused,
     ReviewStarted,
+    RunCleaned,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -243,6 +244,8 @@ def told(event: Event) -> str:
             return f"parked {event.what}"
         case RunResumed():
             return "resumed" + (" amended" if event.policy else "")
+        case RunCleaned():
+            return f"cleaned {event.what}"
         case RunFinished():
             return "finished " + ("shipped" if event.shipped else "not shipped")
         case _:

@@ -116,6 +116,7 @@ class Point(msgspec.Struct, frozen=True):
 # Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "has_worktree", "tip", "tree_of", "changes"}
+    | {"remains", "scratch_refs"}
     | {"additions", "diff", "merged", "limit"}
     | {"guard", "end_left", "wait", "activity", "now"}
 )
@@ -326,6 +327,7 @@ class MemoryWorld:
                 notifier=lambda _: SilentNotifier(),
                 secrets=Redactor(SECRETS),
                 sweep=list,
+                at_work=lambda _: False,
                 new_id=lambda: f"run-{next(self._ids)}",
             )
         )

@@ -192,6 +192,21 @@ class Checkout(Protocol):
         ...
 
 
+class Remains(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of a worktree, and of the work in it."""
+
+    unkept: tuple[str, ...] = ()  # paths of files, a few, that no ref keeps as they are
+    unpushed: int = 0  # commits of its branch that no remote has, where there is a remote
+
+
+class ScratchRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A ref of a run's own."""
+
+    name: str
+    commit: str
+    is_spare: bool  # every file in it is also on a branch, under a tag, or under a ref that is not spare
+
+
 class Repository(Protocol):
     """The user's repository and the run's worktree in it. The user's checkout is never written to."""
 
@@ -302,6 +317,18 @@ class Repository(Protocol):
 
         Nothing but objects is written. A git that is too old to merge without a worktree (before 2.38) gives None.
         """
+        ...
+
+    def remains(self, place: Place) -> Remains | None:
+        """What is left of the run's worktree; None where nothing is. Asking changes nothing."""
+        ...
+
+    def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:
+        """The refs below `refs/storyloop/<run>/`. Each tree that only they have is said to be so of exactly one."""
+        ...
+
+    def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
+        """Delete these refs if they still are what they were: all, or none where one has moved."""
         ...
 
     def close_worktree(self, place: Place) -> None:

@@ -5,9 +5,10 @@ found before the first thing is written.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -93,6 +94,7 @@ class Tools:
     notifier: Callable[[Sequence[str]], Notifier]  # for these addresses
     secrets: Secrets
     sweep: Callable[[], Sequence[str]]
+    at_work: Callable[[Path], bool]  # whether a process of the run with this directory is left
     new_id: Callable[[], str]
 
 
@@ -442,6 +444,31 @@ class Service(Archive):
         self._tools.journal.post(run_id, Request(number=0, what=what, story=story, text=self._tools.secrets.text(text)))
         return self.holder(run_id)
 
+    @contextmanager
+    def held(self, run_id: str) -> "Generator[Held]":
+        """The run, while this process holds it without driving it. Raises `HeldElsewhereError`."""
+        lock = self._locked(run_id)
+        try:
+            state, seq = load_state(self._tools.journal, run_id)
+            place = self._place(state)
+            yield Held(self._tools, place, self._tools.hands(place, state), state=state, seq=seq)
+        finally:
+            lock.release()
+
+    def at_work(self, run_id: str) -> bool:
+        """Whether an agent or a check of the run is at work, also one that has outlived its Storyloop."""
+        return self._tools.at_work(self.run_dir(run_id))
+
+    def looked_at(self, run_id: str) -> tuple[RunState, Place, Hands]:
+        """The run and where it sits, to be looked at."""
+        state = self.state(run_id)
+        place = self._place(state)
+        return state, place, self._tools.hands(place, state)
+
+    def now(self) -> datetime:
+        """This moment."""
+        return self._tools.clock.now()
+
     def _locked(self, run_id: str) -> Lock:
         lock = self._tools.lock(self.run_dir(run_id) / "lock")
         pid = lock.acquire()
@@ -456,6 +483,19 @@ class Service(Archive):
             branch=state.branch,
             run_dir=str(self.run_dir(state.run_id)),
         )
+
+
+class Held:
+    """A run that this process holds, to do something with it that is no part of its work."""
+
+    def __init__(self, tools: Tools, place: Place, hands: Hands, *, state: RunState, seq: int) -> None:
+        self._tools, self.place, self.hands, self.state, self._seq = tools, place, hands, state, seq
+
+    def tell(self, event: Event) -> None:
+        """A fact of it is durable."""
+        self.state = reduce(self.state, event)
+        row = row_of(self.state)
+        self._seq = self._tools.journal.append(self.state.run_id, [event], after=self._seq, row=row)
 
 
 class Drive(AbstractContextManager["Drive"]):

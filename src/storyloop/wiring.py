@@ -47,7 +47,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.clock import RealClock
     from storyloop.world.notifier import AppriseNotifier
     from storyloop.world.papers import WorktreePapers
-    from storyloop.world.process import sweep
+    from storyloop.world.process import is_alive, sweep
     from storyloop.world.programs import absent_word
     from storyloop.world.redaction import Redactor
     from storyloop.world.repository import GitRepository
@@ -95,6 +95,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             notifier=lambda urls: AppriseNotifier(urls, environ),
             secrets=secrets,
             sweep=lambda: [str(swept) for swept in sweep(home)],
+            at_work=lambda run_dir: any(map(is_alive, (*run_dir.glob("calls/*"), *run_dir.glob("checks/*/*")))),
             new_id=lambda: str(uuid.uuid4()),
         )
     )

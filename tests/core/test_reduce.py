@@ -59,6 +59,7 @@ from storyloop.core.events import (
     HandoverWritten,
     QuestionAnswered,
     RequestRefused,
+    RunCleaned,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -239,6 +240,7 @@ def facts(run: Run) -> dict[str, Event]:
         "interrupted": RunInterrupted(**ids, reason="Ctrl-C"),
         "parked": RunParked(**ids, what=ParkedFor.HUMAN, reason="a question"),
         "resumed": RunResumed(**ids),
+        "tidied": RunCleaned(**ids, what="its worktree"),
         "finished-shipped": RunFinished(**ids, shipped=True),
         "finished-failed": RunFinished(**ids, shipped=False),
     }
@@ -256,6 +258,7 @@ def test_only_these_facts_may_follow(state: str) -> None:
     """Of one fact of every kind, those that the table names and no other."""
     run = STATES[state]()
     legal = set(f"{LEGAL[state]} {ALWAYS_IN_A_RUN}".split() if state in LEGAL else QUIET[state].split())
+    legal |= {"tidied"}
     legal |= {"lost"} if state not in ("just opened", "completed") else set()  # a worktree that is there may go
     followed: set[str] = set()
     for name, fact in facts(run).items():

@@ -10,7 +10,7 @@ import pytest
 from gitkit import files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.facts import Change, ChangeKind
-from storyloop.ports import Author, Place, Repository
+from storyloop.ports import Author, Place, Remains, Repository
 from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.repository import GitRepository
 
@@ -224,6 +224,38 @@ def test_closing_keeps_branch_and_pins(world, repository, place):
     repository.close_worktree(place)
     assert world.ref("refs/heads/feature/x") == world.base
     assert world.ref(pin.ref) == pin.commit
+
+
+def test_what_no_ref_keeps_is_told_and_what_is_pinned_is_not(world, repository, place):
+    """So that nobody removes the last copy of somebody's work; asking changes nothing."""
+    world.write(place, "new.txt", b"new\n")
+    assert repository.remains(place) == Remains(unkept=("new.txt",))
+    repository.pin(place, tree=repository.snapshot(place), label="story/1", author=AUTHOR)
+    assert repository.remains(place) == Remains()
+    repository.close_worktree(place)
+    assert repository.remains(place) is None
+
+
+def test_refs_are_spare_only_if_somebody_else_keeps_all_their_files(world, repository, place):
+    """Of two with the same files one stays; a landed pin goes; and only what is as it was is deleted."""
+    world.write(place, "landed.txt", b"1\n")
+    landed = repository.snapshot(place)
+    first = repository.pin(place, tree=landed, label="calls/1", author=AUTHOR)
+    repository.commit(place, tree=landed, parent=world.base, author=Author(message="m", at=AUTHOR.at))
+    world.write(place, "lost.txt", b"2\n")
+    lost = repository.snapshot(place)
+    pins = [repository.pin(place, tree=lost, label=label, author=AUTHOR) for label in ("calls/2", "blocked/1")]
+    found = {ref.name: ref for ref in repository.scratch_refs(place.run_id, base=world.base)}
+    assert {name: ref.is_spare for name, ref in found.items()} == {
+        first.ref: True,
+        pins[0].ref: True,
+        pins[1].ref: False,
+    }
+    repository.drop_refs([found[first.ref], found[pins[0].ref]])
+    assert [world.ref(pin.ref) is None for pin in (first, *pins)] == [True, True, False]
+    with pytest.raises(OperatorError):
+        repository.drop_refs([found[pins[1].ref], found[first.ref]])
+    assert world.ref(pins[1].ref) == pins[1].commit
 
 
 def test_a_worktree_that_is_there_is_not_missed(repository, place):

@@ -86,6 +86,8 @@ def show(
         account, file = archive.account(row.run_id), archive.report_file(row.run_id)
         parts.append([f"run {state.run_id}", summary(state, account, datetime.now(UTC), file)])
     click.echo(readable("\n\n".join("\n".join(lines) for lines in parts)))
+    if state.iteration and not (archive.run_dir(row.run_id) / "calls").exists():
+        click.echo("What its agents printed is no longer kept: it was cleaned up.")
     going = state.going
     if state.finished_at is None and going.opening.worktree_opened and not Path(going.worktree).exists():
         again = f"storyloop resume {row.run_id[:8]} makes it again, with the work that is kept by refs."

@@ -17,7 +17,8 @@ from storyloop.core.policy import AgentRef, Command, Rung, Way
 _MOST = 10**15  # a count that every journal, clock and float can hold
 _LONGEST = 366 * 86400.0
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS))
+_READ = {"d": 86400.0, **_UNITS}  # days are not written: 24h is what a user has said
+_DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _READ))
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASKED = "agent"  # an entry of an escalation that names one
@@ -143,7 +144,7 @@ def _seconds(value: object) -> float | None:
         if not text or parts is None:
             return None
         said = cast("dict[str, str | None]", parts.groupdict())
-        return math.fsum(float(count) * _UNITS[unit] for unit, count in said.items() if count)
+        return math.fsum(float(count) * _READ[unit] for unit, count in said.items() if count)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None

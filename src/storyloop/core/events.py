@@ -287,6 +287,14 @@ class RunResumed(_Event, frozen=True, kw_only=True, tag="run_resumed"):
     policy: Policy | None = None
 
 
+class RunCleaned(_Event, frozen=True, kw_only=True, tag="run_cleaned"):
+    """Something that a run had left was removed: its worktree, what was printed, refs whose content others keep."""
+
+    what: str
+    kept: tuple[str, ...] = ()  # refs that keep what lay in the worktree and was kept nowhere else
+    refs: tuple[str, ...] = ()  # that are gone
+
+
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     """The run is over: shipped, or not."""
 
@@ -325,5 +333,6 @@ Event = (
     | RunInterrupted
     | RunParked
     | RunResumed
+    | RunCleaned
     | RunFinished
 )

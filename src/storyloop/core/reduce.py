@@ -27,6 +27,7 @@ from storyloop.core.events import (
     QuestionAnswered,
     RequestRefused,
     ReviewStarted,
+    RunCleaned,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -113,6 +114,7 @@ _AT_ANY_TIME = (
     | RequestRefused
     | WorktreeLost
     | RunResumed
+    | RunCleaned
 )
 
 
@@ -277,6 +279,8 @@ def _fold(run: Draft, event: Event) -> None:
             run.transition_to(MachineState.PARKED, event.at)
         case RunResumed():
             resumed(run, event)
+        case RunCleaned():
+            pass  # it is told, and changes nothing of where the run stands
         case RunFinished(shipped=shipped):
             is_open = any(standing.state is StoryState.OPEN for standing in run.stories.values())
             expect(not (run.work or run.final.owed or is_open), run, event)

@@ -19,6 +19,7 @@ from storyloop.core.events import (
     QuestionAnswered,
     RequestRefused,
     ReviewStarted,
+    RunCleaned,
     RunFinished,
     RunInterrupted,
     RunOpened,
@@ -190,6 +191,8 @@ def line_of(event: Event, state: RunState) -> str | None:
             again = opening.losses and not opening.worktree_opened
             healed = f"; its worktree is made again from branch {state.branch}" if again else ""
             return f"run resumed ({state.going.resumes}){healed}"
+        case RunCleaned(what=what, kept=kept):
+            return f"cleaned up: {what}" + (f"; what lay there is kept by {', '.join(kept)}" if kept else "")
         case RunFinished(shipped=shipped):
             return "run completed: every story passed" if shipped else "run ended without shipping"
         case _:

@@ -77,6 +77,12 @@ def held_tree(at: Workplace) -> str | None:
         return None
 
 
+def unheld_paths(at: Workplace) -> tuple[str, ...]:
+    """Files that are not as our index has them; nothing is changed by asking, not even repositories inside."""
+    status = _ask_status(at)
+    return tuple(map(shown, (*status.changed, *status.untracked, *status.nested, *status.submodules)))
+
+
 def changed_count(at: Workplace) -> int:
     """How many files are not as our index has them."""
     return len(_status(at).changed)

@@ -19,9 +19,10 @@ import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Finding, Pin
-from storyloop.ports import Author, Place, Snapshot
+from storyloop.ports import Author, Place, Remains, ScratchRef, Snapshot
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import shown
+from storyloop.world.scratch import MOST_UNKEPT, spare_refs
 
 _Files = dict[str, bytes]
 
@@ -97,13 +98,8 @@ class MemoryRepository:
         }
 
     def _history(self, ref: str) -> list[tuple[str, _Files]]:
-        history: list[tuple[str, _Files]] = []
-        at: str | None = self.refs[ref]
-        while at is not None:
-            commit = self._commits[at]
-            history.append((commit.message, self._trees[commit.tree]))
-            at = commit.parent
-        return history
+        commits = (self._commits[name] for name in self._line(self.refs[ref]))
+        return [(commit.message, self._trees[commit.tree]) for commit in commits]
 
     # --- the port -------------------------------------------------------------------------------------
 
@@ -272,8 +268,34 @@ class MemoryRepository:
                 merged[path] = wanted
         return self._make_tree(merged)
 
+    def remains(self, place: Place) -> Remains | None:
+        if place.worktree not in self._worktrees:
+            return None
+        kept, tip = {self.tree_of(commit) for commit in self.refs.values()}, self.tree_of(self.tip(place))
+        tree = self._make_tree(self._kept_files(self._seat(place)))
+        unkept = () if tree in kept else tuple(change.path for change in self.changes(tip, tree)[:MOST_UNKEPT])
+        return Remains(unkept=unkept)
+
+    def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:  # noqa: ARG002 - all is looked through
+        known = {commit for ref in self.refs if ref.startswith("refs/heads/") for commit in self._line(self.refs[ref])}
+        mine = {ref: commit for ref, commit in self.refs.items() if ref.startswith(f"refs/storyloop/{run_id}/")}
+        only = {ref: [c for c in self._line(commit) if c not in known] for ref, commit in mine.items()}
+        trees = {ref: {self.tree_of(commit) for commit in commits} for ref, commits in only.items()}
+        return spare_refs(mine, trees, {self.tree_of(commit) for commit in known})
+
+    def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
+        if any(self.refs.get(ref.name) != ref.commit for ref in refs):
+            raise OperatorError("A ref has moved.", "Nothing was deleted.", "Try again.")
+        for ref in refs:
+            del self.refs[ref.name]
+
     def close_worktree(self, place: Place) -> None:
         self._worktrees.pop(place.worktree, None)
+
+    def _line(self, commit: str | None) -> Iterator[str]:
+        while commit is not None:
+            yield commit
+            commit = self._commits[commit].parent
 
     # --- inside ---------------------------------------------------------------------------------------
 

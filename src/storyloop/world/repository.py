@@ -15,8 +15,8 @@ import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
-from storyloop.ports import Author, Place, Snapshot
-from storyloop.world import guard, index, worktree
+from storyloop.ports import Author, Place, Remains, ScratchRef, Snapshot
+from storyloop.world import guard, index, scratch, worktree
 from storyloop.world.git import Git, shown
 from storyloop.world.workplace import Opened, Workplace, held, own_directory
 
@@ -191,6 +191,23 @@ class GitRepository:
         if self._git.ask(*argv).code in (_CLASHES, _TOO_OLD):
             return None
         return self._git.line(*argv)
+
+    def remains(self, place: Place) -> Remains | None:
+        own = own_directory(place)
+        opened = worktree.read_opened(own)
+        if opened is None or not worktree.is_ours(place, opened):
+            return None
+        if not os.path.lexists(place.worktree):
+            return Remains()
+        with self._at(place) as at:
+            return Remains(unkept=scratch.unkept(at), unpushed=scratch.unpushed(self._git, place.branch))
+
+    def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:
+        return scratch.refs_of(self._git, run_id, base=base)
+
+    def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
+        steps = "".join(f"delete {ref.name} {ref.commit}\n" for ref in refs)
+        self._git.run("update-ref", "--no-deref", "--stdin", stdin=steps.encode())
 
     def close_worktree(self, place: Place) -> None:
         own = own_directory(place)

@@ -99,18 +99,29 @@ def scrub(at: Workplace, tree: str, copy: Sequence[str], *, checkout: str) -> No
     _bring_along(at, copy, checkout)
 
 
+def is_ours(place: Place, opened: Opened) -> bool:
+    """Whether what stands at the worktree's path is what opening made; also if nothing does."""
+    git_file = Path(place.worktree, ".git")
+    return not os.path.lexists(place.worktree) or (git_file.is_file() and git_file.read_bytes() == opened.git_file)
+
+
 def close_worktree(place: Place, opened: Opened, repository: Git) -> None:
     """Remove directory and registration; what is not surely ours, or kept nowhere else, is moved aside instead."""
     at = workplace(place, opened, repository)
-    git_file = at.root / ".git"
-    if at.root.is_dir() and not (git_file.is_file() and git_file.read_bytes() == opened.git_file):
+    # Killed half-way, what is left of it is known for ours by its name.
+    doomed = at.root.with_name(f".{at.root.name}.storyloop-removed")
+    _remove(doomed)
+    if at.root.is_dir() and not is_ours(place, opened):
         at.move_aside(at.root, at.next_aside(at.root.name))
     modules = at.admin / "modules"
     if modules.is_dir():  # the repositories of submodules, with the commits that were made in them
         at.move_aside(modules, at.next_aside("modules"))
-    _remove(at.root)
+    if at.root.is_dir():
+        at.root.rename(doomed)
+    _remove(doomed)
     _remove(at.admin)
-    for name in ("opened.json", "intent.json", "guard.json", "index.tree", "index", "excludes"):
+    # Last of all what says that there is something to be removed.
+    for name in ("intent.json", "guard.json", "index.tree", "index", "excludes", "opened.json"):
         (at.own / name).unlink(missing_ok=True)
 
 
