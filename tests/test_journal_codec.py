@@ -14,10 +14,12 @@ from storyloop.core.events import (
     HandoverCleaned,
     HandoverWritten,
     RequestRefused,
+    RunResumed,
     StoryStarted,
     WaitEnded,
 )
 from storyloop.core.facts import Finding
+from storyloop.core.policy import Drain, Limits, Policy
 from storyloop.journal.codec import UPCASTS, Codec, DamagedEvent, NewerEvent, Stored
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -112,6 +114,17 @@ def test_the_upcasts_that_ship_leave_no_version_out() -> None:
     for kind in {kind for kind, _ in UPCASTS}:
         versions = sorted(v for k, v in UPCASTS if k == kind)
         assert versions == list(range(1, len(versions) + 1))
+
+
+def test_a_run_that_was_opened_before_there_was_a_cap_for_readings_keeps_its_calls() -> None:
+    """Its policy is frozen as it was."""
+    opened = RunResumed(key="resumed/1", at=AT, policy=Policy(limits=Limits(calls_per_errand=24)))
+    body = json.loads(Codec().encode(opened).body)
+    del body["policy"]["limits"]["calls_per_reading"]
+    read = Codec().decode(Stored("run_resumed", 1, body_of(body)))
+    assert isinstance(read, RunResumed)
+    assert read.policy is not None
+    assert read.policy.limits.calls_of(Drain.REVIEW) == 24
 
 
 # --- what cannot be read ------------------------------------------------------------------------------

@@ -46,7 +46,14 @@ from storyloop.core.words import ArtifactType, DevelopmentStatus, SameAgentRetry
 class Journey:
     """An errand under way, with its counters, the cooling table and the clock."""
 
-    def __init__(self, *agents: str, table: CoolingTable | None = None, now: datetime = T0, **limits: float) -> None:
+    def __init__(
+        self,
+        *agents: str,
+        drain: Drain = Drain.STORY,
+        table: CoolingTable | None = None,
+        now: datetime = T0,
+        **limits: float,
+    ) -> None:
         self.limits = Limits(**limits)  # pyright: ignore[reportArgumentType] - names and numbers from the tables
         self.table: CoolingTable = table or {}
         self.now = now
@@ -57,7 +64,7 @@ class Journey:
             max_consecutive_same_effect=self.limits.loop_threshold,
         )
         self.errand, self.cs = errands.begin(
-            "US-001/1/story", Drain.STORY, chain=chain(*agents), cs=fresh, table=self.table, now=now
+            f"US-001/1/{drain}", drain, chain=chain(*agents), cs=fresh, table=self.table, now=now
         )
 
     def start(self) -> "Journey":
@@ -461,6 +468,58 @@ def test_an_errand_goes_the_way_that_the_table_tells(
 ) -> None:
     """Every class of failure, every counter, every end."""
     assert journey(agents, inputs, **limits) == told
+
+
+FRESH_AND_RETRIES = "fresh {0}", *("format-retry {0}",) * 7
+MUTE: dict[str, tuple[str, list[str]]] = {
+    "one alone has all eight calls": ("a", [told.format("a") for told in FRESH_AND_RETRIES]),
+    "of two, each has half": (
+        "a b",
+        [told.format(name) for name in "ab" for told in FRESH_AND_RETRIES[:4]],
+    ),
+    "of three, each has its share": (
+        "a b c",
+        [told.format(name) for name in "abc" for told in FRESH_AND_RETRIES[:2]],
+    ),
+    "of nine, eight are asked once": ("a b c d e f g h i", [f"fresh {name}" for name in "abcdefgh"]),
+}
+
+
+@pytest.mark.parametrize("drain", [Drain.REVIEW, Drain.ANALYSIS, Drain.COMMIT, Drain.PR])
+@pytest.mark.parametrize(("agents", "told"), MUTE.values(), ids=MUTE)
+def test_who_has_no_valid_answer_to_give_is_not_asked_for_ever(drain: Drain, agents: str, told: list[str]) -> None:
+    """Not where the run can go on without the answer; no cycle of the chain begins for it."""
+    going = Journey(*agents.split(), drain=drain)
+    asked: list[str] = []
+    while isinstance(going.errand.stage, Owed):
+        asked.append(going.told())
+        going.asked(MALFORMED)
+        if drain is Drain.ANALYSIS and len(asked) == 8:
+            break  # its calls are those of all attempts together
+    assert asked == told
+    if drain is not Drain.ANALYSIS:
+        assert isinstance(going.errand.stage, GivenUp)
+
+
+def test_an_analysis_that_nobody_can_give_ends_without_another_cycle() -> None:
+    """Although more calls are left for later attempts."""
+    going = Journey("a", "b", drain=Drain.ANALYSIS)
+    for _ in range(8):
+        going.asked(MALFORMED)
+    assert going.told() == "GivenUp: every agent of the chain failed 1 time: the artifact was not valid"
+
+
+def test_a_review_whose_agents_break_is_waited_for_in_cycles() -> None:
+    """Only an invalid answer says that asking again is in vain; the calls end that, too."""
+    going = Journey("a", "b", drain=Drain.REVIEW)
+    sentences: list[str] = []
+    for _ in range(8):
+        going.asked(CRASHED)
+        sentences.append(going.told())
+        if isinstance(going.errand.stage, Waiting):
+            going.waited()
+    assert sentences[3] == "back-off 15s"
+    assert sentences[-1] == "GivenUp: all 8 calls of the errand are used up: it crashed"
 
 
 def test_the_rungs_of_loop_recovery_only_rise() -> None:

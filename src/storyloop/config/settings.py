@@ -80,6 +80,7 @@ SETTINGS = (
     Setting("limits.review_cycles", kinds.count(0), "How often the finished stories are reviewed and mended, at most."),
     Setting("limits.loop_threshold", kinds.count(2), "Equal steps in a row that count as a loop."),
     Setting("limits.calls_per_errand", kinds.count(1), "The most starts of an agent in one errand."),
+    Setting("limits.calls_per_reading", kinds.count(1), "The same of what a run can go without, such as a review."),
     Setting("limits.call_timeout", kinds.DURATION, "The longest that one call may take."),
     Setting("limits.idle_timeout", kinds.DURATION, "The longest that an agent may be silent and change nothing."),
     Setting("limits.check_timeout", kinds.DURATION, "The longest that a check may take unless it says otherwise."),

@@ -1,7 +1,7 @@
 """Bounds: the most that a run can cost, computed from its policy before it starts.
 
-It is built on one cap alone: `calls_per_errand`, which counts every start of an agent process and never starts
-anew. Each story is one errand, one more for its commit message and one for the analysis of what no command proves,
+It is built on one cap alone: `Limits.calls_of`, which counts every start of an agent process in an errand and never
+starts anew. Each story is one errand, one more for its commit message and one for the analysis of its open criteria,
 where those drains are bound; and the same once more if the final proof sends it back. Each cycle of the review is
 two: the review itself and the fix behind it, with its message. What a human asks for later (`retry`) adds one
 errand and one round of the final proof each time, and says so. The plan of a free-form spec is one more errand; as
@@ -69,13 +69,14 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
         iterations, spec = MOST_PLANNED_STORIES, _most_planned(spec)
     limits, budget = policy.limits, policy.budget
     worded = bool(policy.chain_of(Drain.COMMIT))
-    per_story = limits.calls_per_errand * (1 + worded + judged)
+    wording = worded * limits.calls_of(Drain.COMMIT)
+    per_story = limits.calls_of(Drain.STORY) + wording + judged * limits.calls_of(Drain.ANALYSIS)
     if budget.story.calls is not None:
         per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
     cycles = limits.review_cycles if policy.review.enabled and iterations + returns else 0
-    per_cycle = limits.calls_per_errand * (2 + worded)  # which no story's budget bounds
-    calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_per_errand
+    per_cycle = limits.calls_of(Drain.REVIEW) + limits.calls_of(Drain.FIX) + wording  # which no story's budget bounds
+    calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_of(Drain.PLAN)
     if budget.calls is not None:
         calls = min(calls, budget.calls)
     agent_seconds = calls * limits.call_timeout

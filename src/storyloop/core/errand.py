@@ -11,8 +11,11 @@ Theory of operation. An errand stands at one entry of its chain and at one stage
 
 Each call's end leads to exactly one of: mend the format (same session), same agent again, next agent, next
 cycle of the chain after a pause, wait, give up. A judged failure of the *work* leads to a continuation or to
-the end. What bounds it all: `calls` only rises, and at `calls_per_errand` the errand gives up, whatever
+the end. What bounds it all: `calls` only rises, and at `Limits.calls_of` its drain the errand gives up, whatever
 the reason for a call was. Attempts and cycles only rise too. No transition lowers one of these three.
+
+What a run can go without (a review, an analysis, a commit's message) is asked of each agent of the chain until its
+share of `calls_per_reading` brought nothing valid, and then of nobody again.
 
 The retry counters themselves live in the ContinuationState of whoever owns the errand: every function here
 takes and returns both, so they cannot drift apart.
@@ -37,7 +40,7 @@ from storyloop.core.chain import (
 )
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Answered, Failed, Failure, Interrupted, Malformed, Outcome
-from storyloop.core.policy import AgentRef, Drain, Limits
+from storyloop.core.policy import DISPENSABLE_DRAINS, AgentRef, Drain, Limits
 from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus, SameAgentRetryReason
 
 
@@ -193,7 +196,12 @@ def call_ended(
         case Malformed(errors=errors, text=text):
             cs = cs.record_invalid_output(errors).clear_same_agent_retries()
             errand = msgspec.structs.replace(errand, invalid_text=text, last_failure="the artifact was not valid")
-            if cs.xsd_retries_exhausted():
+            if errand.drain in DISPENSABLE_DRAINS:
+                limits = msgspec.structs.replace(limits, chain_cycles=1)
+                is_spent = cs.xsd_retry_count + 1 >= limits.calls_per_reading // len(errand.chain)
+            else:
+                is_spent = False
+            if is_spent or cs.xsd_retries_exhausted():
                 errand, cs = _fall_back(errand, cs, table=table, limits=limits, now=now)
             else:
                 errand, cs = msgspec.structs.replace(errand, stage=Owed()), cs.trigger_xsd_retry()
@@ -401,7 +409,7 @@ def _fall_back(errand: Errand, cs: ContinuationState, *, table: CoolingTable, li
 
 
 def _capped(errand: Errand, limits: Limits) -> Errand:
-    if errand.calls < limits.calls_per_errand or isinstance(errand.stage, Delivered | GivenUp):
+    if errand.calls < limits.calls_of(errand.drain) or isinstance(errand.stage, Delivered | GivenUp):
         return errand
     spent = f"all {errand.calls} calls of the errand are used up: {errand.last_failure}".removesuffix(": ")
     return msgspec.structs.replace(errand, stage=GivenUp(spent))

@@ -29,6 +29,8 @@ class Drain(StrEnum):
 WRITING_DRAINS = frozenset({Drain.STORY, Drain.FIX, Drain.CONFLICT})
 # These run only when `[drains]` binds them: a default chain does not.
 OPTIONAL_DRAINS = frozenset({Drain.ANALYSIS, Drain.COMMIT, Drain.PR})
+# Without their answer the run goes on, and says so: who has no valid one is not asked for ever.
+DISPENSABLE_DRAINS = frozenset({Drain.ANALYSIS, Drain.REVIEW, Drain.COMMIT, Drain.PR})
 
 
 class AgentRef(msgspec.Struct, frozen=True, order=True):
@@ -141,6 +143,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     review_cycles: int = 3
     loop_threshold: int = 5
     calls_per_errand: int = 24
+    calls_per_reading: int = 8  # the same of an errand that a run can go without
     call_timeout: float = 3600.0
     idle_timeout: float = 900.0
     check_timeout: float = 1800.0
@@ -150,6 +153,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     questions: int = 3  # of an agent to a human, per story
     question_deadline: float | None = None  # after it the question's own default holds; None: a human is waited for
     on_exhausted: OnExhausted = OnExhausted.BLOCK
+
+    def calls_of(self, drain: Drain) -> int:
+        """The most starts of an agent in one errand of this drain; one analysis serves all attempts at a story."""
+        brief = drain in DISPENSABLE_DRAINS - {Drain.ANALYSIS}
+        return min(self.calls_per_errand, self.calls_per_reading) if brief else self.calls_per_errand
 
 
 class StoryBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

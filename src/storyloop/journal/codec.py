@@ -18,7 +18,19 @@ from storyloop.core.events import Event
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
-UPCASTS: Mapping[tuple[str, int], Upcast] = {}
+
+def _one_cap_for_all(event: dict[str, Any]) -> dict[str, Any]:
+    """Before there was `calls_per_reading`."""
+    if event.get("policy"):
+        limits = event["policy"]["limits"]
+        limits["calls_per_reading"] = limits["calls_per_errand"]
+    return event
+
+
+UPCASTS: Mapping[tuple[str, int], Upcast] = {
+    ("run_opened", 1): _one_cap_for_all,
+    ("run_resumed", 1): _one_cap_for_all,
+}
 
 _TYPES = frozenset(event.__struct_config__.tag for event in get_args(Event))
 
