@@ -15,7 +15,7 @@ from gitlab_twin import GitLabTwin
 from twin import TOKEN, Pull, Twin, serving
 
 from gitkit import git, isolated, make_repository
-from storyloop.core.forge import PullRequestState
+from storyloop.core.forge import Comment, PullRequestState, Thread
 from storyloop.core.policy import ForgeKind, ForgePolicy
 from storyloop.world.forges import forge_of
 from storyloop.world.memory_forge import MemoryForge
@@ -42,6 +42,16 @@ class World:
             self.forge.end(number, state)
         else:
             self.twin.pull(number).state = state.value
+
+    def talk(self, file: str, line: int | None, *texts: str) -> None:
+        """Ada begins a conversation on the first pull request."""
+        if self.twin is not None:
+            self.twin.talk(1, file, line, *texts)
+            return
+        threads = self.forge.said.setdefault(1, [])
+        name = f"t{len(threads) + 1}"
+        comments = tuple(Comment(id=f"{name}-{n}", author="ada", text=text) for n, text in enumerate(texts, start=1))
+        threads.append(Thread(id=name, file=file, line=line, comments=comments, resolvable=True))
 
     def others(self, count: int) -> None:
         """So many open pull requests of other branches, newer than any before."""

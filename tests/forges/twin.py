@@ -37,6 +37,49 @@ class Pull:
 
 
 @dataclass
+class Said:
+    """Something that somebody wrote."""
+
+    id: int
+    author: str
+    text: str
+
+
+@dataclass
+class Talk:
+    """A conversation about a line of a pull request."""
+
+    id: int
+    pull: int
+    file: str
+    line: int | None
+    said: list[Said]
+    resolved: bool = False
+
+
+@dataclass
+class Reviewed:
+    """Somebody's word on the whole of a pull request."""
+
+    id: int
+    pull: int
+    author: str
+    state: str  # approved, requests-changes, comments
+    body: str
+
+
+@dataclass
+class Ran:
+    """A check that ran on a commit, or runs."""
+
+    id: int
+    commit: str
+    name: str
+    state: str  # red, green, pending
+    log: str = ""  # empty: there is none
+
+
+@dataclass
 class Fault:
     """What goes wrong with the next request of this method whose path matches; `done`: it is done all the same."""
 
@@ -94,6 +137,11 @@ class Twin:
         self.faults: list[Fault] = []
         self.calls: list[str] = []  # "POST /pulls", in order, as they came in
         self.may_write = True
+        self.talks: list[Talk] = []
+        self.reviews: list[Reviewed] = []
+        self.below: list[tuple[int, Said]] = []  # comments below a pull request
+        self.ran: list[Ran] = []
+        self._last_id = 100
 
     def routes(self) -> tuple[Route, ...]:
         raise NotImplementedError
@@ -132,6 +180,49 @@ class Twin:
                 raise Refused(exists, {"message": [f"A pull request already exists for {head}."]})
         self.pulls.append(Pull(len(self.pulls) + 1, title, body, head, base, draft=draft))
         return self.pulls[-1]
+
+    # --- what is said of them ----------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        """Never given before."""
+        self._last_id += 1
+        return self._last_id
+
+    def talk(self, pull: int, file: str, line: int | None, *texts: str) -> Talk:
+        """Ada begins a conversation."""
+        said = [Said(self.new_id(), "ada", text) for text in texts]
+        self.talks.append(Talk(self.new_id(), pull, file, line, said))
+        return self.talks[-1]
+
+    def review(self, pull: int, author: str, state: str, body: str) -> Reviewed:
+        """Somebody reviews the whole."""
+        self.reviews.append(Reviewed(self.new_id(), pull, author, state, body))
+        return self.reviews[-1]
+
+    def check(self, commit: str, name: str, state: str, log: str = "") -> Ran:
+        """A check runs."""
+        self.ran.append(Ran(self.new_id(), commit, name, state, log))
+        return self.ran[-1]
+
+    def add(self, said: list[Said], text: str) -> Said:
+        """We answer."""
+        if not self.may_write:
+            raise Refused(403, {"message": "Resource not accessible"})
+        said.append(Said(self.new_id(), "me", text))
+        return said[-1]
+
+    def add_below(self, pull: str, text: str) -> Said:
+        """The same below the pull request."""
+        below: list[Said] = []
+        self.below.append((self.pull(pull).number, self.add(below, text)))
+        return below[0]
+
+    def find(self, entries: list[Any], number: str) -> Any:
+        """The one with this id."""
+        for entry in entries:
+            if entry.id == int(number):
+                return entry
+        raise Refused(404, {"message": "Not Found"})
 
     # --- serving -----------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ _LONGEST = 60.0  # seconds that one request may take
 _LARGEST = 20_000_000  # bytes of an answer
 _MOST_PAGES = 200
 _PER_PAGE = 100
+_TAIL = 4_000  # characters of a log
 _RATE_LIMIT = re.compile(r"rate limit|abuse detection", re.IGNORECASE)
 
 
@@ -135,23 +136,32 @@ class Api:
         """What is at this path."""
         return self._decoded(self._read(path, params), shape)
 
-    def pages(self, path: str, shape: type[_T], **params: str | int) -> Iterator[_T]:
-        """The entries of a list, of all its pages."""
+    def pages(self, path: str, shape: type[_T], *, within: str = "", **params: str | int) -> Iterator[_T]:
+        """The entries of a list, of all its pages; `within`: the list is this field of each."""
         number = 1
         for _ in range(_MOST_PAGES):
             # Each forge has its own word for the size of a page, and passes over the other's.
             sized = {**params, "per_page": _PER_PAGE, "limit": _PER_PAGE, "page": number}
             reply = self._read(path, sized)
-            yield from self._decoded(reply, list[shape])
+            if within:
+                fields = self._decoded(reply, dict[str, msgspec.Raw])
+                yield from self._decoded(Reply(200, {}, bytes(fields.get(within, msgspec.Raw(b"[]")))), list[shape])
+            else:
+                yield from self._decoded(reply, list[shape])
             following = re.search(r'<[^>]*[?&]page=(\d+)[^>]*>;\s*rel="?next', reply.headers.get("link", ""))
             if following is None:
                 return
             number = int(following[1])
         self._fail(Trouble.BROKEN, f"has more than {_MOST_PAGES} pages of {path}", "Try again later.")
 
-    def text(self, path: str) -> str:
-        """What is at this path, as it is: a log."""
-        return self._read(path, {}).body.decode(errors="replace")
+    def tail(self, path: str) -> str:
+        """The end of the log that is at this path; empty where there is none, or none any more, or not for us."""
+        try:
+            return self._read(path, {}).body[-4 * _TAIL :].decode(errors="replace")[-_TAIL:]
+        except ForgeTrouble as problem:
+            if problem.trouble not in (Trouble.NOT_FOUND, Trouble.FORBIDDEN, Trouble.REJECTED):
+                raise
+            return ""
 
     def write(self, method: str, path: str, shape: type[_T], **fields: object) -> _T:
         """Change something; once, whatever comes of it."""

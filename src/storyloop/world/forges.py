@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from storyloop.core.forge import ForgeTrouble, Trouble
 from storyloop.core.policy import ForgeKind, ForgePolicy
-from storyloop.ports import PullRequests
+from storyloop.ports import Forge
 from storyloop.world.forge_api import Address, CliTransport, HttpTransport, Transport
 from storyloop.world.gitea import Gitea
 from storyloop.world.github import GitHub
@@ -44,7 +44,7 @@ _TOKENS = {
 }
 
 
-def forge_of(remote_url: str, policy: ForgePolicy, environ: Mapping[str, str]) -> PullRequests:
+def forge_of(remote_url: str, policy: ForgePolicy, environ: Mapping[str, str]) -> Forge:
     """The forge that this remote is at. Raises `ForgeTrouble` where it is none that we know, or nobody is logged in."""
     kind, address = _address(remote_url, policy)
     transport = _by_program(kind, address, environ) or _by_token(kind, address, environ)

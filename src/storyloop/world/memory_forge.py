@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from storyloop.core.forge import ForgeTrouble, PullRequest, PullRequestState, PullRequestText, Trouble
+from storyloop.core.forge import (
+    Comment,
+    ForgeCheck,
+    ForgeTrouble,
+    PullRequest,
+    PullRequestState,
+    PullRequestText,
+    Thread,
+    Trouble,
+)
 
 
 class MemoryForge:
@@ -15,6 +24,9 @@ class MemoryForge:
     def __init__(self, commits: Callable[[str], str], *, before: Callable[[str], None] = lambda _: None) -> None:
         self._commits, self._before = commits, before
         self.pull_requests: list[PullRequest] = []
+        self.said: dict[int, list[Thread]] = {}  # by pull request; resolved threads, too
+        self.resolved: set[str] = set()
+        self.ran: dict[str, tuple[ForgeCheck, ...]] = {}  # by commit
 
     def default_branch(self) -> str:
         self._before("default_branch")
@@ -56,6 +68,26 @@ class MemoryForge:
         changed = replace(self.get(pull_request.number), body=body, draft=draft)
         self.pull_requests[changed.number - 1] = changed
         return changed
+
+    def threads(self, number: int) -> tuple[Thread, ...]:
+        self._before("threads")
+        return tuple(thread for thread in self.said.get(number, ()) if thread.id not in self.resolved)
+
+    def reply(self, number: int, thread: Thread, text: str) -> str:
+        self._before("reply")
+        comment = Comment(id=f"{thread.id}-{len(thread.comments) + 1}", author="me", text=text)
+        self.said[number] = [
+            replace(one, comments=(*one.comments, comment)) if one.id == thread.id else one for one in self.said[number]
+        ]
+        return comment.id
+
+    def resolve(self, number: int, thread: Thread) -> None:  # noqa: ARG002 - ids are of no one pull request
+        self._before("resolve")
+        self.resolved.add(thread.id)
+
+    def checks(self, commit: str) -> tuple[ForgeCheck, ...]:
+        self._before("checks")
+        return self.ran.get(commit, ())
 
     def end(self, number: int, state: PullRequestState) -> None:
         """What a person does."""
