@@ -70,7 +70,7 @@ def start(order: CallOrder, *, fenced: bool, directories: tuple[str, ...]) -> St
     return Start(
         argv=(profile.program, *(filled(word, words) for word in spliced(profile.argv, parts))),
         stdin=prompt if by_stdin else None,
-        env=_settings(profile, words) | permission.env,
+        env=_settings(profile.env | permission.env, words | {"objects": str(_objects(Path(order.worktree)))}),
         pass_env=profile.passed(),
         papers=_papers(profile) | ({} if by_stdin else {PROMPT_FILE: prompt}),
     )
@@ -86,7 +86,7 @@ def start_host(order: CallOrder, *, fenced: bool, directories: tuple[str, ...]) 
     return Start(
         argv=argv,
         stdin=host_order(told, fenced=fenced, writable=directories),
-        env=_settings(profile, {"private": f"{order.worktree}/{PRIVATE}"}) | (profile.fenced.env if fenced else {}),
+        env=_settings(profile.env | (profile.fenced.env if fenced else {}), {"private": f"{order.worktree}/{PRIVATE}"}),
         pass_env=profile.passed(),
         papers=_papers(profile),
     )
@@ -107,8 +107,15 @@ def _own_session(order: CallOrder, profile: Profile) -> str | None:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"storyloop:{order.run_id}/{order.key}"))
 
 
-def _settings(profile: Profile, words: Mapping[str, str]) -> dict[str, str]:
-    return {name: filled(value, words) for name, value in profile.env.items()}
+def _settings(env: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
+    return {name: filled(value, words) for name, value in env.items()}
+
+
+def _objects(worktree: Path) -> Path:
+    """Where the repository keeps its objects: beside the registration that a linked worktree's `.git` names."""
+    link = worktree / ".git"
+    directory = Path(link.read_text().removeprefix("gitdir: ").strip()).parents[1] if link.is_file() else link
+    return directory / "objects"
 
 
 def _papers(profile: Profile) -> dict[str, bytes]:

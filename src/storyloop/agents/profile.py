@@ -2,9 +2,9 @@
 
 An argument that is one of the splices stands for what belongs there in this call: the session to begin or to take
 up, the model, the permissions, further directories. Inside of other arguments, variables and papers `{session}`,
-`{model}`, `{directory}`, `{private}` (the worktree's `.storyloop`) and `{prompt}` (one sentence that names the file in
-which the prompt stands) are filled in; in `Offline` it is `{base}` and `{model}`. The prompt itself is never an
-argument: it may be longer than a system takes.
+`{model}`, `{directory}`, `{private}` (the worktree's `.storyloop`), `{prompt}` (one sentence that names the file in
+which the prompt stands) and, in variables, `{objects}` (where git keeps them) are filled in; in `Offline` it is
+`{base}` and `{model}`. The prompt itself is never an argument: it may be longer than a system takes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -93,6 +93,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     litter: tuple[str, ...] = ()  # what it leaves in the worktree's root for itself
     exits: dict[int, Failure] = {}  # exit statuses that mean something
     can: frozenset[Can] = frozenset()
+    edits_by_text: bool = False  # its model is offered no tools: it runs nothing, and its result stands in what it says
     acp: tuple[str, ...] = ()  # program and arguments of its ACP agent
     offline: Offline | None = None
 

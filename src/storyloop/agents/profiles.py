@@ -322,12 +322,21 @@ _AIDER = Profile(
     ),
     prompt=Prompt.FILE,
     named=Named.BY_NOBODY,
+    # It gives up an edit when a new file cannot be added to git, which is read-only in the sandbox.
+    fenced=Permission(
+        env={
+            "GIT_INDEX_FILE": "{private}/aider.index",
+            "GIT_OBJECT_DIRECTORY": "{private}",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": "{objects}",
+        }
+    ),
     env={**_LITELLM, "AIDER_ANALYTICS": "false", "AIDER_CHECK_UPDATE": "false"},
     keys=_MODEL_KEYS,
     pass_env=("OPENAI_API_BASE", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"),
     home=(".aider",),
     litter=(".aider.tags.cache.v4",),
     can=frozenset({Can.USAGE, Can.COST}),
+    edits_by_text=True,
     offline=Offline(env=_CHAT, model="openai/{model}"),
 )
 

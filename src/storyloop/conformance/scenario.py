@@ -126,8 +126,12 @@ class Scenario(msgspec.Struct, frozen=True):
             return _OVER
         if not prompt.worktree:
             return _READ
+        return next(iter(self.rest(prompt)), _OVER)
+
+    def rest(self, prompt: Prompt) -> tuple[ModelTurn, ...]:
+        """The turn that is next and all behind it."""
         part = next((part for part in self.parts if re.search(part.owed, prompt.artifact)), None)
-        return part.turns[prompt.turns] if part is not None and prompt.turns < len(part.turns) else _OVER
+        return part.turns[prompt.turns :] if part is not None else ()
 
     def refusal(self) -> Refusal | None:
         """What every request meets, also one that is no turn of an agent."""

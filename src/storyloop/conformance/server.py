@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from storyloop.conformance.scenario import Break, Prompt, Refusal, Scenario, newest_prompt
-from storyloop.conformance.tools import use_for
+from storyloop.conformance.tools import told, use_for
 from storyloop.conformance.wires import WIRES, Asked, Event, Json, Reply, Wire
 
 _UNBROKEN = 2  # events before a stream breaks
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(wire, wire.asked(body, path), scenario)
 
     def _answer(self, wire: Wire, asked: Asked, scenario: Scenario) -> None:
-        prompt = newest_prompt(asked.talk) if asked.tools else None  # titles and summaries are asked for without tools
+        prompt = newest_prompt(asked.talk) if asked.is_turn else None
         if prompt is not None:
             self.server.model.prompts.append(prompt)
         turn = scenario.turn(prompt)
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             model=asked.model or MODEL,
             number=len(asked.talk),
             thinks=turn.thinks,
-            says=turn.says,
+            says=told(scenario.rest(prompt)) if asked.edits_by_text and prompt is not None else turn.says,
             use=use,
             usage=turn.usage,
         )

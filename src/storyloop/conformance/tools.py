@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from storyloop.conformance.scenario import ARTIFACT, Deed, EditFile, Prompt, ReadFile, Shell, WriteFile
+from storyloop.conformance.scenario import ARTIFACT, Deed, EditFile, ModelTurn, Prompt, ReadFile, Shell, WriteFile
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -25,6 +25,8 @@ class Use(msgspec.Struct, frozen=True):
     name: str
     arguments: dict[str, Any] | str
 
+
+EDITS_BY_TEXT = "*file listing*"  # in the orders of a model that is offered no tool, and edits all the same
 
 # What a schema calls the arguments of a deed.
 _PATH = re.compile(r"(file_?|absolute_?|target_?)?path|file(_?name)?", re.IGNORECASE)
@@ -64,6 +66,22 @@ def use_for(deed: Deed, tools: tuple[Tool, ...], prompt: Prompt) -> Use | None:
             return _with(tools, _RUNS, {_COMMAND: deed.command})
         case _:
             assert_never(deed)
+
+
+def told(turns: tuple[ModelTurn, ...]) -> str:
+    """All that these turns say and write, for a client that reads edits out of one answer; the rest it cannot do."""
+    files: dict[str, str] = {}
+    for deed in (turn.does for turn in turns):
+        match deed:
+            case WriteFile(path=path, content=content):
+                files[path] = content
+            case EditFile(path=path, old=old, new=new) if path in files:
+                files[path] = files[path].replace(old, new)
+            case _:
+                pass
+    artifact = files.pop(ARTIFACT, "")
+    edits = (f"{path}\n```\n{content}```\n" for path, content in files.items())
+    return "\n".join(text for text in (*(turn.says for turn in turns), *edits, artifact) if text)
 
 
 def _path(path: str, prompt: Prompt) -> str:

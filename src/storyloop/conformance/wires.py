@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from storyloop.conformance.scenario import Said, Who
-from storyloop.conformance.tools import Tool, Use
+from storyloop.conformance.tools import EDITS_BY_TEXT, Tool, Use
 from storyloop.core.usage import Usage
 
 Json = dict[str, Any]
@@ -29,6 +29,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool
     talk: tuple[Said, ...]
     tools: tuple[Tool, ...]
+    edits_by_text: bool = False  # its client reads edits out of what the model says
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether an agent asks for its next turn; titles and summaries are asked for without tools."""
+        return bool(self.tools) or self.edits_by_text
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +277,7 @@ class ChatCompletions(Responses):
             model=body.get("model", ""),
             streamed=bool(body.get("stream")),
             talk=tuple(_message(one) for one in body.get("messages", []) if one["role"] not in ("system", "developer")),
+            edits_by_text=not _offered(body) and any(EDITS_BY_TEXT in _text(m["content"]) for m in body["messages"]),
             tools=tuple(
                 Tool(tool["function"]["name"], tool["function"].get("parameters") or {})
                 for tool in _offered(body)
