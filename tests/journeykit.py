@@ -14,7 +14,7 @@ import msgspec
 
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
-from storyloop.core.artifacts import Analysis, DevelopmentResult, FixResult, Issues, Plan
+from storyloop.core.artifacts import Analysis, ConflictResult, DevelopmentResult, FixResult, Issues, Plan
 from storyloop.core.events import (
     CallEnded,
     CallStarted,
@@ -167,6 +167,11 @@ class Journey(_Said, frozen=True, kw_only=True):
     act: list[Act]
     expect: Expected
 
+    @property
+    def width(self) -> int:
+        """How many stories are worked on at one time; if several, the facts of an act are some of them, in order."""
+        return self.config.get("limits", {}).get("parallel", 1)
+
 
 def journeys() -> dict[str, Journey]:
     """Every journey by its name, the liars' too."""
@@ -219,7 +224,11 @@ def told(event: Event) -> str:
         case QuestionAnswered():
             return f"answer {event.story}"
         case StoryTakenUp():
-            return f"take up {event.story}" + ("" if event.pin else " clash") + _findings(event.findings)
+            return (
+                f"take up {event.story}"
+                + ("" if event.pin and not event.clashes else " clash")
+                + _findings(event.findings)
+            )
         case StoryApproved():
             return f"approve {label_of(event.story)}"
         case StoryRejected():
@@ -280,7 +289,7 @@ def _outcome(ended: CallReport) -> str:
             return status if question is None else "asks"
         case Answered(artifact=Plan()):
             return "plan"
-        case Answered(artifact=FixResult(status=status)):
+        case Answered(artifact=FixResult(status=status) | ConflictResult(status=status)):
             return status
         case Answered(artifact=Issues(found=found)):
             return f"{len(found)} issues"

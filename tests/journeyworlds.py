@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -103,8 +104,8 @@ class Cut(BaseException):
 class Point(msgspec.Struct, frozen=True):
     """Where a process is cut: at the n-th call of a lane, before it takes effect or after.
 
-    Calls of the writer (the journal) and of the deed under way (everything else) run side by side; each lane's own
-    order is the same every time.
+    Calls of the writer (the journal) and of the deeds under way run side by side; each lane's own order is the same
+    every time. All deeds are one lane, unless stories are worked on side by side: then each has its own.
     """
 
     lane: str
@@ -128,7 +129,7 @@ class Knife:
     def __init__(self, point: Point | None = None) -> None:
         self._point = point
         self._lock = threading.Lock()
-        self._counts = {"journal": 0, "world": 0}
+        self._counts = Counter[str]()
         self._is_dead = False
         self.points: list[Point] = []
 
@@ -151,8 +152,8 @@ class Knife:
 class Sharp:
     """A port whose every call passes a knife."""
 
-    def __init__(self, port: Any, knife: Knife, lane: str) -> None:
-        self._port, self._knife, self._lane = port, knife, lane
+    def __init__(self, port: Any, knife: Knife, lane: str, *, many: bool = False) -> None:
+        self._port, self._knife, self._lane, self._many = port, knife, lane, many
 
     def __getattr__(self, name: str) -> Any:
         inner = getattr(self._port, name)
@@ -160,8 +161,9 @@ class Sharp:
             return inner
 
         def call(*args: Any, **more: Any) -> Any:
-            done = self._knife.call(self._lane, name, lambda: inner(*args, **more))
-            return Sharp(done, self._knife, self._lane) if name in ("launch", "adopt") else done
+            lane = threading.current_thread().name if self._many else self._lane
+            done = self._knife.call(lane, name, lambda: inner(*args, **more))
+            return Sharp(done, self._knife, self._lane, many=self._many) if name in ("launch", "adopt") else done
 
         return call
 
@@ -292,17 +294,17 @@ class MemoryWorld:
         self.accounts.free_seats()
         knife = Knife(self.cuts.get(len(self.knives)))
         self.knives.append(knife)
-        lock = _Held()
+        lock, many = _Held(), self._journey.width > 1
 
         def hands(place: Place, state: RunState) -> Hands:  # noqa: ARG001
             return Hands(
-                clock=Sharp(self.clock, knife, "world"),
-                repository=Sharp(self.repository, knife, "world"),
-                agents=Sharp(self.workers, knife, "world"),
-                checks=Sharp(self.checks, knife, "world"),
+                clock=Sharp(self.clock, knife, "world", many=many),
+                repository=Sharp(self.repository, knife, "world", many=many),
+                agents=Sharp(self.workers, knife, "world", many=many),
+                checks=Sharp(self.checks, knife, "world", many=many),
                 prompts=_PROMPTS,
-                papers=Sharp(self.papers, knife, "world"),
-                accounts=Sharp(self.accounts, knife, "world"),
+                papers=Sharp(self.papers, knife, "world", many=many),
+                accounts=Sharp(self.accounts, knife, "world", many=many),
                 secrets=Redactor(SECRETS),
                 symbols=symbols_reader,
                 place=place,

@@ -20,6 +20,7 @@ from storyloop.core.artifacts import (
     Artifact,
     Asks,
     CommitMessage,
+    ConflictResult,
     DevelopmentResult,
     FixResult,
     Issue,
@@ -33,12 +34,11 @@ from storyloop.core.artifacts import (
     Triage,
     Triaged,
 )
-from storyloop.core.errors import ProgrammerError
 from storyloop.core.facts import Answered, Malformed, Outcome
 from storyloop.core.knowledge import NotedDecision, NotedFile, NotedKnowledge, NotedPattern
 from storyloop.core.policy import Drain
 from storyloop.core.spec import Criterion, Spec, Story
-from storyloop.core.words import DevelopmentStatus, FixStatus
+from storyloop.core.words import ConflictStatus, DevelopmentStatus, FixStatus
 from storyloop.world.files import Unreadable, place_private, read_regular
 
 FULL = """<?xml version="1.0" encoding="UTF-8"?>
@@ -142,6 +142,11 @@ VALID: dict[str, tuple[Drain, str, Artifact]] = {
                 Triaged(number=1, asks=Asks.REAL, reason="line 12 loses a row"),
             )
         ),
+    ),
+    "conflict": (
+        Drain.CONFLICT,
+        "<conflict-result><status>resolved</status><summary>Both.</summary></conflict-result>",
+        ConflictResult(status=ConflictStatus.RESOLVED, summary="Both."),
     ),
     "fix": (
         Drain.FIX,
@@ -698,12 +703,6 @@ def test_a_retry_is_shown_what_was_received_within_a_bound() -> None:
     assert len(decoded.errors) <= 4_000
     assert decoded.text.startswith("<development-result><status>completed")
     assert len(decoded.text) == 8_000
-
-
-def test_a_drain_without_a_schema_is_a_defect_of_ours() -> None:
-    """Asking for an artifact that nobody has defined is not an agent's fault."""
-    with pytest.raises(ProgrammerError):
-        decode(Drain.CONFLICT, b"<conflict-result/>")
 
 
 # --- hostile ones -----------------------------------------------------------------------------------------

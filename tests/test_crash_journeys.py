@@ -57,7 +57,7 @@ class Uncut:
         world = self.new_world(cuts)
         outcome = self.play(world)
         where = ", ".join(f"process {number}: {point}" for number, point in cuts.items())
-        assert outcome.calls - len(world.workers.launched) <= len(cuts), where
+        assert outcome.calls - len(world.workers.launched) <= len(cuts) * self.journey.width, where
         assert done(world) <= done(self.world), where
         self.compare(world, outcome, where)
         return world
@@ -66,7 +66,7 @@ class Uncut:
         """Stopped behind this fact it comes to the same; an agent that is stopped in mid-turn is asked again."""
         world = self.new_world()
         outcome = self.play(world, stop_at=fact)
-        assert done(world) <= done(self.world) + 1, fact
+        assert done(world) <= done(self.world) + self.journey.width, fact
         self.compare(world, outcome, f"fact {fact}")
 
     def compare(self, world: MemoryWorld, outcome: Outcome, where: str) -> None:

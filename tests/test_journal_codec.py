@@ -51,6 +51,7 @@ def test_an_event_is_stored_as_json_with_its_type_and_version() -> None:
         "iteration": 1,
         "head": "c0ffee",
         "tree": "7ee",
+        "lane": 0,
         "findings": [{"what": "config-changed", "detail": "It was put back."}],
     }
     assert Codec().decode(stored) == started

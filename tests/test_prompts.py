@@ -115,6 +115,9 @@ SAID = Thread(
 RED_THERE = ForgeCheck(name="ci", state=CheckState.RED, tail="E")
 TRIAGE = replace(RUN, drain=Drain.TRIAGE, stories=(), concerns=(Concern(about=SAID), Concern(about=RED_THERE)))
 PR = replace(RUN, drain=Drain.PR, diff="", diff_stat="src/csv.py | 12 ++")
+CONFLICT = replace(
+    FRESH, drain=Drain.CONFLICT, diff="+quoted", landed="+import csv", since="c0ffee", clashes=("src/csv.py",)
+)
 BROKEN = {"errors": "- line 1: x", "mode": Mode.FORMAT_RETRY}
 EVERY = {
     "story": FRESH,
@@ -139,6 +142,11 @@ EVERY = {
     "fix": FIX,
     "fix continued": replace(FIX, mode=Mode.CONTINUATION, attempt=1, handover=HANDOVER),
     "fix format": replace(FIX, **BROKEN),
+    "continuation on what landed": replace(AGAIN, landed="+import csv", since="c0ffee"),
+    "conflict": CONFLICT,
+    "conflict that git did not merge": replace(CONFLICT, clashes=()),
+    "conflict again": replace(CONFLICT, mode=Mode.SAME_AGENT_RETRY, retry_reason="it broke off"),
+    "conflict format": replace(CONFLICT, **BROKEN),
     "pr": PR,
     "pr with open issues": replace(PR, issues=OPEN),
 }
@@ -149,6 +157,7 @@ ROOTS = {
     Drain.REVIEW: "issues",
     Drain.TRIAGE: "triage",
     Drain.FIX: "fix-result",
+    Drain.CONFLICT: "conflict-result",
     Drain.COMMIT: "commit-message",
     Drain.PR: "pull-request",
 }
@@ -254,6 +263,18 @@ ASKED = {
         "proven by `pytest -q tests/test_csv.py`",
         "src/csv.py | 12 ++",
     ),
+    "continuation on what landed": ("## What has landed meanwhile\n", "+import csv", "`git diff c0ffee HEAD`"),
+    "conflict": (
+        "# Reconcile one story of Reports with what has landed meanwhile\n",
+        "both sides stand between git's marks",
+        "```text\nsrc/csv.py\n```",
+        "US-003: Export a report as CSV",
+        "```text\n+quoted\n```",
+        "```text\n+import csv\n```",
+        "pytest -q tests/test_quoting.py",
+        "Do not edit, delete, skip or weaken existing tests",
+    ),
+    "conflict that git did not merge": ("nowhere yet: put it in.",),
     "pr with open issues": ("## Issues that are left open", "A quote is not doubled."),
     "plan format": ("They leave as CSV.", "- line 1: x"),
     "analysis format": ("US-003: Export a report as CSV", "+import csv"),
@@ -573,7 +594,7 @@ def test_templates_are_loaded_in_one_place() -> None:
     """Every file that ships is known by its name."""
     assert {name for name in load_templates() if not name.startswith("_")} == {
         *("story", "story-continuation", "same-agent-retry", "format-retry", "handover"),
-        *("plan", "analysis", "review", "triage", "fix", "commit", "pr", "spec-new"),
+        *("plan", "analysis", "review", "triage", "fix", "conflict", "commit", "pr", "spec-new"),
     }
 
 

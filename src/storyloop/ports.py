@@ -192,6 +192,13 @@ class Checkout(Protocol):
         ...
 
 
+class Merged(msgspec.Struct, frozen=True):
+    """What a merge came to."""
+
+    tree: str
+    clashes: tuple[str, ...] = ()  # files that hold both sides, between marks where they are text
+
+
 class Remains(msgspec.Struct, frozen=True, kw_only=True):
     """What is left of a worktree, and of the work in it."""
 
@@ -208,7 +215,7 @@ class ScratchRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repository(Protocol):
-    """The user's repository and the run's worktree in it. The user's checkout is never written to."""
+    """The user's repository and the run's worktrees in it. The user's checkout is never written to."""
 
     @property
     def identity(self) -> str:
@@ -312,8 +319,8 @@ class Repository(Protocol):
         """The difference as a person reads it, cut behind so many characters; bytes that are no UTF-8 replaced."""
         ...
 
-    def merged(self, commit: str, onto: str) -> str | None:
-        """The tree of `onto` with what `commit` changed since the two parted; None where they changed the same place.
+    def merged(self, commit: str, onto: str) -> Merged | None:
+        """The tree of `onto` with what `commit` changed since the two parted.
 
         Nothing but objects is written. A git that is too old to merge without a worktree (before 2.38) gives None.
         """
@@ -331,8 +338,8 @@ class Repository(Protocol):
         """Delete these refs if they still are what they were: all, or none where one has moved."""
         ...
 
-    def close_worktree(self, place: Place) -> None:
-        """Remove the worktree's directory and registration; branch and pins stay."""
+    def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:
+        """Remove the worktree's directory and registration, or what a crash left of its opening; pins stay."""
         ...
 
 

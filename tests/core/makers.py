@@ -14,6 +14,7 @@ from storyloop.core.artifacts import (
     Analysis,
     Asks,
     CommitMessage,
+    ConflictResult,
     DevelopmentResult,
     FixResult,
     Issue,
@@ -98,7 +99,7 @@ from storyloop.core.progress import Feedback, Landing, Leaving, StoryProgress, W
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Spec, Story
-from storyloop.core.words import DevelopmentStatus, FixStatus, Severity
+from storyloop.core.words import ConflictStatus, DevelopmentStatus, FixStatus, Severity
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BASE_TREE = "tree-base"
@@ -202,8 +203,13 @@ def mended(status: str = "all_issues_addressed", summary: str = "mended it") -> 
     return Answered(artifact=FixResult(status=FixStatus(status), summary=summary))
 
 
+def reconciled(status: str = "resolved", summary: str = "made one of both") -> Answered:
+    """A valid conflict result."""
+    return Answered(artifact=ConflictResult(status=ConflictStatus(status), summary=summary))
+
+
 # What an errand of each drain delivers when all goes well.
-DELIVERED = {Drain.COMMIT: worded(), Drain.REVIEW: found(), Drain.FIX: mended()}
+DELIVERED = {Drain.COMMIT: worded(), Drain.REVIEW: found(), Drain.FIX: mended(), Drain.CONFLICT: reconciled()}
 
 COMPLETED, PARTIAL, SAID_FAILED = said("completed"), said("partial"), said("failed")
 MALFORMED = Malformed(errors="line 3: status is missing", text="<development-result/>")
@@ -327,14 +333,24 @@ def landed(effect: LandStory, state: RunState, at: datetime) -> StoryLanded:
     )
 
 
-def taken_up(effect: TakeUp, state: RunState, at: datetime, *, clash: bool = False) -> StoryTakenUp:
+def taken_up(
+    effect: TakeUp, state: RunState, at: datetime, *, clash: bool = False, clashes: tuple[str, ...] = ()
+) -> StoryTakenUp:
     """The story's files merged onto the tip: a tree of their own, where the tip has moved."""
     work, tip, tip_tree = state.going.work[effect.story], state.going.tip, state.going.tip_tree
     assert work.pin is not None
     tree = work.pin.tree if work.head == tip else f"{work.pin.tree}+{tip_tree}"
     pin = None if clash else Pin(tree=tree, commit=f"commit-of-{tree}", ref=f"refs/pins/{effect.key}")
     return StoryTakenUp(
-        key=effect.key, at=at, story=effect.story, head=tip, tree=tip_tree, pin=pin, changed=("src/x.py",)
+        key=effect.key,
+        at=at,
+        story=effect.story,
+        head=tip,
+        tree=tip_tree,
+        lane=effect.lane,
+        pin=pin,
+        clashes=clashes,
+        changed=("src/x.py",),
     )
 
 
@@ -363,6 +379,8 @@ def facts_of(
     tree: str | None = None,
     first: Measured | None = None,
     second: Measured | None = None,
+    clash: bool = False,
+    clashes: tuple[str, ...] = (),
     **report: Any,
 ) -> tuple[Event, ...]:
     """What comes of an effect: by default an agent completes its work and every command is green."""
@@ -375,7 +393,8 @@ def facts_of(
             return (measured(effect, at, first or GREEN, second),)
         case StartStory(key=key, story=name, iteration=iteration):
             tip, tip_tree = state.going.tip, state.going.tip_tree
-            return (StoryStarted(key=key, at=at, story=name, iteration=iteration, head=tip, tree=tip_tree),)
+            begun = StoryStarted(key=key, at=at, story=name, iteration=iteration, head=tip, tree=tip_tree)
+            return (replace(begun, lane=effect.lane),)
         case CleanHandover(key=key, story=name):
             return (HandoverCleaned(key=key, at=at, story=name),)
         case WriteSpec(key=key, spec=spec):
@@ -396,7 +415,7 @@ def facts_of(
         case SetAside(key=key, story=name):
             return (StorySetAside(key=key, at=at, story=name),)
         case TakeUp():
-            return (taken_up(effect, state, at),)
+            return (taken_up(effect, state, at, clash=clash, clashes=clashes),)
         case LandStory():
             return (landed(effect, state, at),)
         case LeaveStory():
@@ -427,7 +446,6 @@ class Run:
 
     spec: Spec
     policy: Policy
-    width: int = 1
     feedback: Feedback | None = None
     events: list[Event] = field(default_factory=list[Event])
     state: RunState = field(init=False)
@@ -451,7 +469,7 @@ class Run:
 
     @property
     def owed(self) -> tuple[Effect, ...]:
-        return plan(self.state, width=self.width)
+        return plan(self.state)
 
     @property
     def due(self) -> Effect:
@@ -535,6 +553,11 @@ class Run:
         return self.happened(event)
 
 
+def side_by_side(policy: Policy, width: int) -> Policy:
+    """The same, with so many stories at one time."""
+    return replace(policy, limits=replace(policy.limits, parallel=width))
+
+
 def run_of(*stories: Story, policy: Policy | None = None, width: int = 1) -> Run:
     """A run of these stories (one, US-001, by default), just opened."""
-    return Run(spec_of(*stories or (story("US-001"),)), policy or policy_of(), width)
+    return Run(spec_of(*stories or (story("US-001"),)), side_by_side(policy or policy_of(), width))

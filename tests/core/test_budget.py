@@ -87,7 +87,7 @@ def test_calls_under_way_have_theirs_set_aside_too() -> None:
     seconds = run.state.going.ledger.active
     run.resumed(replace(run.policy, budget=Budget(tokens=2399, usd=6.0, time=seconds + 7.0)))
     assert run_refuses(run.state, A) is None
-    first, _ = run.owed
+    (first,) = run.owed  # together they would pass it
     assert isinstance(first, CallAgent)
     run.happened(call_started(first, run.now))
     assert run_refuses(run.state, A) == (

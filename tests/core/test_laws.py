@@ -38,7 +38,9 @@ from makers import (
     limited,
     mended,
     policy_of,
+    reconciled,
     ruled,
+    side_by_side,
     spec_of,
     story,
     unmeasured,
@@ -116,6 +118,7 @@ from storyloop.core.progress import (
     Leaving,
     Preparing,
     Proving,
+    Reconciling,
     ReviewEnd,
     StoryState,
     TakingUp,
@@ -225,7 +228,7 @@ worlds = st.builds(
     World,
     spec=specs(),
     policy=policies(),
-    width=st.sampled_from([1, 1, 1, 2, 3]),
+    width=st.sampled_from([1, 1, 1, 2, 3, 4]),
     humans=st.integers(0, 8),
     script=st.one_of(st.binary(min_size=1, max_size=8), seeds.map(_mixed), seeds.map(_mixed), seeds.map(_mixed)),
 )
@@ -254,7 +257,8 @@ class Life:
     """The journey of a run through a world."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.run, self.steps = world, Run(world.spec, world.policy, world.width), list[Step]()
+        world = replace(world, policy=side_by_side(world.policy, world.width))
+        self.world, self.run, self.steps = world, Run(world.spec, world.policy), list[Step]()
         self._at, self._humans = 0, world.humans
         self.retries, self.policies = 0, [world.policy]
 
@@ -305,6 +309,9 @@ class Life:
                 how["second"] = READINGS[self._roll(len(READINGS))]
             if isinstance(effect.purpose, SettingUp) and self._roll(8):
                 how["first"] = GREEN
+        if isinstance(effect, TakeUp) and state.going.work[effect.story].head != state.going.tip:
+            clash = self._roll(4)
+            how = {"clash": clash == 1, "clashes": ("src/x.py",) if clash == 2 else ()}
         events = facts_of(effect, state, now, **how)
         if isinstance(effect, Wait) and self._roll(3) == 0:  # the clock was set back meanwhile
             events = tuple(replace(event, at=now) for event in events)
@@ -342,6 +349,8 @@ class Life:
         elif kind < len(OUTCOMES) + 5:
             seconds = [None, -5.0, 60.0, 700.0, FAR][kind - len(OUTCOMES)]
             outcome = limited(None if seconds is None else state.going.last_at + timedelta(seconds=seconds))
+        if effect.drain is Drain.CONFLICT and outcome in (PARTIAL, SAID_FAILED, asks()):
+            outcome = reconciled(["resolved", "failed"][self._roll(2)])
         if effect.drain is Drain.REVIEW and outcome in (None, PARTIAL, SAID_FAILED, asks()):
             outcome = found(*ISSUES[self._roll(len(ISSUES))])
         if effect.drain not in WRITING_DRAINS:
@@ -439,7 +448,7 @@ def law(examples: int, among: st.SearchStrategy[World] = worlds) -> Any:
 def test_a_run_owes_something_waits_for_somebody_or_has_ended(life: Life) -> None:
     """There is no fourth case: no run hangs, and none that is over goes on."""
     for state in life.states:
-        progress, owed = state.going, plan(state, width=life.world.width)
+        progress, owed = state.going, plan(state)
         assert bool(owed) is (state.status is RunStatus.RUNNING)
         assert (progress.parked is not None and progress.parked.reason != "") is (state.status is RunStatus.PARKED)
     for step in life.steps:
@@ -452,7 +461,8 @@ def test_a_run_owes_something_waits_for_somebody_or_has_ended(life: Life) -> Non
 
 
 LIFE: dict[type, int] = {Preparing: 5, Building: 4, Asking: 4, TakingUp: 4, Proving: 4, Judging: 4}
-LIFE |= {Approving: 3, Describing: 3, Landing: 2, Leaving: 2, Closing: 1}
+LIFE |= {Reconciling: 4, Approving: 3, Describing: 3, Landing: 2, Leaving: 2, Closing: 1}
+ASKED = Building | Judging | Reconciling | Describing
 
 
 def budget_left(state: RunState) -> tuple[int, ...]:
@@ -463,6 +473,7 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     - the stories that the final proof may still send back to their authors: each goes back once;
     - the stories that may still be begun: starting one and blocking its dependents take from it;
     - the cycles of the review that may still be begun;
+    - the turns that may come to the stories in hand: one, and another one behind each question;
     - how far the stories in hand are from their end: preparing, building or proving, describing or waiting for an
       approval (behind which humans alone go on), landing or leaving, closing; and the review's cycle, whose fix is
       behind its review. Building and proving alternate, so they count alike, and what bounds them is
@@ -474,7 +485,7 @@ def budget_left(state: RunState) -> tuple[int, ...]:
     - the waits: the one that is on, and those that other agents' cooling down could put behind it;
     - the handovers to be written and to be removed;
     - the final proof: a round that is due, the clean worktree of the one in hand, its commands;
-    - the commands that set the worktree up, which each round of the final proof owes anew.
+    - the commands that set the worktree up, which each round of the final proof owes anew; and those of the lanes.
     """
     progress, policy = state.going, state.effective_config()
     opening = progress.opening
@@ -486,16 +497,18 @@ def budget_left(state: RunState) -> tuple[int, ...]:
         len(progress.stories) - len(progress.final.returned),
         progress.ledger.iterations_allowed,
         policy.limits.review_cycles - state.review_iteration,
+        sum(2 + policy.limits.questions - work.turns for work in works),
         sum(LIFE[type(work.stage)] + (work.errand.drain is Drain.REVIEW) for work in works),
-        sum(_calls_left(policy, work, errand) for work, errand in turns),
-        sum(policy.limits.calls_per_errand - errand.learned for _, errand in turns),
+        sum(4 * policy.limits.calls_per_errand - sum(e.calls for e in _errands_of(work)) for work in works),
+        sum(4 * policy.limits.calls_per_errand - sum(e.learned for e in _errands_of(work)) for work in works),
         sum(isinstance(errand.stage, Calling) for _, errand in turns),
         sum(_steps_of_asking(work) for work in works),
         sum(_commands_owed(state, work) for work in works),
-        sum(_waits(state, errand) for work, errand in turns if isinstance(work.stage, Building | Judging | Describing)),
+        sum(_waits(state, errand) for work, errand in turns if isinstance(work.stage, ASKED)),
         sum(work.cs.context_write_pending + work.cs.context_cleanup_pending for work in works),
         *_final_left(state),
         len(policy.worktree.setup) - opening.setup_done,
+        sum(len(policy.worktree.setup) - lane.set_up for lane in progress.lanes.values()),
     )
 
 
@@ -506,7 +519,7 @@ def _final_left(state: RunState) -> tuple[int, int]:
 
 
 def _turn(work: Work) -> Errand:
-    return errand_of(work, work.cs)[0]
+    return errand_of(work)[0]
 
 
 def _steps_of_asking(work: Work) -> int:
@@ -519,11 +532,10 @@ def _steps_of_asking(work: Work) -> int:
             return 0
 
 
-def _calls_left(policy: Policy, work: Work, errand: Errand) -> int:
-    """Of the errand whose turn it is, and of the one that alternates with it: an attempt's, and its analysis."""
-    other = work.errand if isinstance(work.stage, Judging) else work.analysis
-    most = policy.limits.calls_per_errand
-    return 2 * most - errand.calls - (other.calls if other is not None else 0)
+def _errands_of(work: Work) -> list[Errand]:
+    """All that it has: an attempt's, its analysis and its clashes' alternate."""
+    worded = work.stage.errand if isinstance(work.stage, Describing) else None
+    return [errand for errand in (work.errand, work.analysis, work.conflict, worded) if errand is not None]
 
 
 def _commands_owed(state: RunState, work: Work) -> int:
@@ -569,8 +581,7 @@ def test_no_run_makes_more_calls_or_waits_longer_than_was_printed_before_it_star
             assert budget.calls is None or step.before.going.ledger.calls < budget.calls
             assert step.event.story == RUN or budget.story.calls is None or made < budget.story.calls
             assert step.event.call <= world.policy.limits.calls_per_errand
-    if world.width == 1:  # side by side, each wait is looked at for itself
-        assert last.going.ledger.waited <= world.policy.limits.max_wait
+    assert last.going.ledger.waited <= world.policy.limits.max_wait
 
 
 ENCODER, DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(RunState)
@@ -607,7 +618,7 @@ def test_no_key_is_ever_used_twice(life: Life) -> None:
 def test_no_two_deeds_are_owed_under_one_key_at_the_same_time(life: Life) -> None:
     """The engine tells deeds under way by their keys."""
     for state in life.states:
-        keys = [effect.key for effect in plan(state, width=3)]
+        keys = [effect.key for effect in plan(state)]
         assert len(set(keys)) == len(keys)
 
 

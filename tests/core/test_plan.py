@@ -511,6 +511,7 @@ def test_what_is_under_way_is_seen_to_its_end_before_the_run_parks() -> None:
     run.happened(call_ended(a, run.now, LOGGED_OUT, tree="tree-a"))
     assert run.owed == (replace(b, begun=True),)
     run.happened(call_ended(b, run.now, COMPLETED, tree="tree-b"))
+    run.did(RunCommand)
     assert [type(effect) for effect in run.owed] == [ParkRun]
 
 

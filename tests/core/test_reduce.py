@@ -169,7 +169,7 @@ LEGAL: dict[str, str] = {
     "an approval is owed": "approved rejected skipped-1 skipped-2",
     "a message is owed": "commit-call-started skipped-2",
     "landing": "landed skipped-2",
-    "clean-up of a passed story": "cleaned started-2 skipped-2",
+    "clean-up of a passed story": "cleaned skipped-2",
     "leaving": "left skipped-2",
     "clean-up of a blocked story": "cleaned skipped-2 reopened-2",
     "all that can be done is done": "finished-failed skipped-1 skipped-2 reopened-1 reopened-2",

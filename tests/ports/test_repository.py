@@ -512,21 +512,21 @@ def test_a_reset_moves_the_branch_back(world, repository, place):
     assert world.files(place) == BASE
 
 
-MERGES = {  # what is pinned, what lands meanwhile, and the files that come of both besides the base's
+MERGES = {  # what is pinned, what lands meanwhile, and the files that come of both besides the base's, or the clash
     "another file": ({"new.txt": b"1"}, {"other.txt": b"2"}, {"new.txt": b"1", "other.txt": b"2"}),
     "the same": ({"kept.txt": b"1"}, {"kept.txt": b"1"}, {"kept.txt": b"1"}),
     "nothing pinned": ({}, {"kept.txt": b"2"}, {"kept.txt": b"2"}),
     "nothing landed": ({"kept.txt": b"1"}, {}, {"kept.txt": b"1"}),
     "a deletion": ({"kept.txt": None}, {"other.txt": b"2"}, {"kept.txt": None, "other.txt": b"2"}),
-    "the same place": ({"kept.txt": b"1"}, {"kept.txt": b"2"}, None),
-    "a change of what was deleted": ({"kept.txt": None}, {"kept.txt": b"2"}, None),
-    "two new files of one name": ({"new.txt": b"1"}, {"new.txt": b"2"}, None),
+    "the same place": ({"kept.txt": b"1\n"}, {"kept.txt": b"2\n"}, "kept.txt"),
+    "a change of what was deleted": ({"kept.txt": None}, {"kept.txt": b"2\n"}, "kept.txt"),
+    "two new files of one name": ({"new.txt": b"1\n"}, {"new.txt": b"2\n"}, "new.txt"),
 }
 
 
 @pytest.mark.parametrize(("pinned", "landed", "expected"), MERGES.values(), ids=MERGES)
 def test_pinned_work_is_merged_onto_what_has_landed_since(world, repository, place, pinned, landed, expected):
-    """Or it clashes, and nothing comes; the worktree is as it was."""
+    """Or it clashes, and what comes names the file and holds both sides; the worktree is as it was."""
 
     def changed(files):
         for path, content in files.items():
@@ -539,11 +539,16 @@ def test_pinned_work_is_merged_onto_what_has_landed_since(world, repository, pla
     tip = base if not landed else repository.commit(place, tree=changed(landed), parent=base, author=AUTHOR)
     before = world.files(place)
     merged = repository.merged(pin.commit, tip)
-    if expected is None:
-        assert merged is None
+    if isinstance(expected, str):
+        assert merged.clashes == (expected,)
+        marked = world.tree(merged.tree)[expected]
+        assert [
+            line for line in marked.splitlines() if not line.startswith((b"<<<<<<< ", b"=======", b">>>>>>> "))
+        ] == [side.strip() for side in (landed[expected], pinned[expected]) if side is not None]
+        assert marked.startswith(b"<<<<<<< ") is (pinned[expected] is not None)
     else:
         kept = {path: content for path, content in {**BASE, **expected}.items() if content is not None}
-        assert world.tree(merged) == kept
+        assert (world.tree(merged.tree), merged.clashes) == (kept, ())
     assert world.files(place) == before
 
 

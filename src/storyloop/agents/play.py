@@ -102,9 +102,9 @@ def _play(turn: Turn, stage: Stage, *, story: str) -> int:
             case {"review": found}:
                 _answer(step, _issues(found), stage)
             case {"fix": status}:
-                summary = _xml(step.get("summary", "As scripted."))
-                fixed = f"<fix-result><status>{status}</status><summary>{summary}</summary></fix-result>\n"
-                _answer(step, fixed.encode(), stage)
+                _answer(step, _result("fix", status, step), stage)
+            case {"conflict": status}:
+                _answer(step, _result("conflict", status, step), stage)
             case {"commit": subject}:
                 body = f"<body>{_xml(step['body'])}</body>" if "body" in step else ""
                 message = f"<commit-message><subject>{_xml(subject)}</subject>{body}</commit-message>\n"
@@ -164,6 +164,11 @@ def _development_result(step: Step, status: str) -> bytes:
         default = _xml(step.get("default", "")).replace('"', "&quot;")
         parts.append(f'<question default="{default}">{_xml(step["question"])}{options}</question>')
     return "\n".join(("<development-result>", *parts, "</development-result>\n")).encode()
+
+
+def _result(name: str, status: str, step: Step) -> bytes:
+    summary = _xml(step.get("summary", "As scripted."))
+    return f"<{name}-result><status>{status}</status><summary>{summary}</summary></{name}-result>\n".encode()
 
 
 def _analysis(judged: list[dict[str, Any]], story: str) -> bytes:

@@ -19,6 +19,7 @@ _YES = frozenset({True})
 _SPOOL = frozenset({"stdout", "stderr"})
 _PLACE = frozenset({"file", "stdout"})
 _STATUS = frozenset({"completed", "partial", "failed"})
+_CONFLICT = frozenset({"resolved", "failed"})
 _FIX = frozenset({"all_issues_addressed", "issues_remain", "no_issues_found", "failed"})
 _FAILURE = frozenset({"transient", "limit", "auth", "missing", "config", "offline"})
 
@@ -40,6 +41,7 @@ _STEPS: dict[str, dict[str, Any]] = {
     "review": {"review!": list, "to": _PLACE},
     "triage": {"triage!": list, "to": _PLACE},
     "fix": {"fix!": _FIX, "summary": str, "to": _PLACE},
+    "conflict": {"conflict!": _CONFLICT, "summary": str, "to": _PLACE},
     "commit": {"commit!": str, "body": str, "to": _PLACE},
     "garbage": {"garbage!": str, "base64": str, "to": _PLACE},
     "usage": {"usage!": dict},

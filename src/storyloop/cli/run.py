@@ -30,6 +30,7 @@ _limits = [
     click.option("--max-tokens", type=click.IntRange(min=1), help="Stop when so many tokens are used."),
     click.option("--max-usd", type=click.FloatRange(min=0, min_open=True), help="Stop when so many dollars are spent."),
     click.option("--max-time", metavar="DURATION", help="Stop after so long, such as 90m or 8h."),
+    click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="Work on so many stories at one time."),
     click.option("--no-wait", is_flag=True, help="Park instead of waiting for a quota's reset (exit 4)."),
     click.option("--step/--no-step", default=None, help="Park before each commit until you approve it (exit 3)."),
 ]

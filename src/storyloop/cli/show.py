@@ -99,7 +99,7 @@ def show(
 
 def _prompt(state: RunState, story: str | None, run_dir: Path) -> str:
     for work in state.going.work.values():
-        errand, _ = errand_of(work, state.going.continuation)
+        errand, _ = errand_of(work)
         if story in (None, work.story) and isinstance(errand.stage, Owed | Waiting):
             from storyloop.contracts.prompts import TemplatePrompts
             from storyloop.engine.prompting import values_of

@@ -57,6 +57,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     max_usd: float | None = None
     max_time: str | None = None
+    parallel: int | None = None
     no_wait: bool = False
     step: bool | None = None
     no_review: bool = False
@@ -71,6 +72,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
             ("--max-tokens", "budget.tokens", self.max_tokens),
             ("--max-usd", "budget.usd", self.max_usd),
             ("--max-time", "budget.time", self.max_time),
+            ("--parallel", "limits.parallel", self.parallel),
             ("--no-review", "review.enabled", False if self.no_review else None),
             ("--no-pr" if create is False else "--pr", "pull_request.create", create),
         )

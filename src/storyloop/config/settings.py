@@ -53,7 +53,7 @@ _DRAINS = {
     Drain.PR: "Who writes the pull request's text; runs only when bound here.",
     Drain.CONFLICT: "Who settles clashes between stories.",
 }
-_RUN_LATER = (Drain.PR, Drain.CONFLICT)
+_RUN_LATER = (Drain.PR,)
 
 SETTINGS = (
     Setting("agents.*.kind", kinds.one_of(WrittenKind), "How the agent is spoken to."),
@@ -72,6 +72,7 @@ SETTINGS = (
     Setting("worktree.copy", kinds.PATHS_INSIDE, "Ignored files of the checkout to bring along."),
     Setting("worktree.pattern", kinds.PATTERN, "The worktree's name, beside the repository."),
     Setting("worktree.cleanup", kinds.SWITCH, "Whether the worktree is removed when the run has completed."),
+    Setting("limits.parallel", kinds.count(1), "Stories that are worked on at one time, each in its own worktree."),
     Setting("limits.continuations", kinds.count(0), "Attempts at a story's work."),
     Setting("limits.fix_continuations", kinds.count(0), "Attempts at mending what a review found."),
     Setting("limits.format_retries", kinds.count(0), "How often an invalid answer goes back to its agent."),

@@ -17,6 +17,7 @@ from storyloop.core.artifacts import (
     Artifact,
     Asks,
     CommitMessage,
+    ConflictResult,
     DevelopmentResult,
     FixResult,
     Issue,
@@ -29,11 +30,10 @@ from storyloop.core.artifacts import (
     Triage,
     Triaged,
 )
-from storyloop.core.errors import ProgrammerError
 from storyloop.core.facts import Malformed
 from storyloop.core.knowledge import NotedDecision, NotedFile, NotedKnowledge, NotedPattern
 from storyloop.core.policy import Drain
-from storyloop.core.words import DevelopmentStatus, FixStatus
+from storyloop.core.words import ConflictStatus, DevelopmentStatus, FixStatus
 
 _SCHEMAS = Path(__file__).parent / "schemas"
 _ROOTS = {
@@ -43,6 +43,7 @@ _ROOTS = {
     Drain.REVIEW: "issues",
     Drain.TRIAGE: "triage",
     Drain.FIX: "fix-result",
+    Drain.CONFLICT: "conflict-result",
     Drain.COMMIT: "commit-message",
     Drain.PR: "pull-request",
 }
@@ -65,7 +66,7 @@ _PLACE = re.compile(r"[^\s:]:\d")
 
 def schema_path(drain: Drain) -> Path:
     """The XSD file that ships for this drain."""
-    return _SCHEMAS / f"{_root_of(drain)}.xsd"
+    return _SCHEMAS / f"{_ROOTS[drain]}.xsd"
 
 
 def decode(drain: Drain, text: bytes) -> Artifact | Malformed:
@@ -80,7 +81,7 @@ def decode(drain: Drain, text: bytes) -> Artifact | Malformed:
 
 def missing(drain: Drain, why: str) -> Malformed:
     """What is said when there is nothing to decode; `why` is a sentence."""
-    return Malformed(errors=f"- {why} Expected <{_root_of(drain)}> in the artifact file.")
+    return Malformed(errors=f"- {why} Expected <{_ROOTS[drain]}> in the artifact file.")
 
 
 def find_artifact(drain: Drain, spool: BinaryIO) -> bytes | None:
@@ -88,7 +89,7 @@ def find_artifact(drain: Drain, spool: BinaryIO) -> bytes | None:
 
     What stands around it, a markdown fence for example, does not matter.
     """
-    root = _root_of(drain).encode()
+    root = _ROOTS[drain].encode()
     closing = b"</%b>" % root
     start = spool.seek(0, 2)
     window = b""
@@ -104,12 +105,6 @@ def find_artifact(drain: Drain, spool: BinaryIO) -> bytes | None:
     text = spool.read(end - start)
     openings = [match.start() for match in re.finditer(rb"<%b[\s/>]" % root, text)]
     return text[openings[-1] :] if openings else None
-
-
-def _root_of(drain: Drain) -> str:
-    if drain not in _ROOTS:
-        raise ProgrammerError(f"No artifact is defined for the drain {drain}.")
-    return _ROOTS[drain]
 
 
 def _listed(errors: Iterable[str]) -> str:
@@ -233,6 +228,14 @@ def _fix_result(root: Node) -> FixResult:
     return result
 
 
+def _conflict_result(root: Node) -> ConflictResult:
+    errors: list[str] = []
+    result = ConflictResult(status=ConflictStatus(root.text_of("status")), summary=_summary(root, errors))
+    if errors:
+        raise Invalid(*errors)
+    return result
+
+
 def _commit_message(root: Node) -> CommitMessage:
     subject, body = _worded(root, "subject", [])
     return CommitMessage(subject=subject, body=body)
@@ -325,6 +328,7 @@ _VALUES: dict[Drain, Callable[[Node], Artifact]] = {
     Drain.REVIEW: _issues,
     Drain.TRIAGE: _triage,
     Drain.FIX: _fix_result,
+    Drain.CONFLICT: _conflict_result,
     Drain.COMMIT: _commit_message,
     Drain.PR: _pr_text,
 }

@@ -220,13 +220,11 @@ def _tail(text: str, limit: int) -> str:
 # --- samples, for the check of overrides ----------------------------------------------------------------------
 
 _STORY = Story(id="US-001", title="A title", priority=1, acceptance_criteria=(Criterion("It works", "true"),))
-_OF_A_STORY = (Drain.STORY, Drain.ANALYSIS, Drain.COMMIT)
+_OF_A_STORY = (Drain.STORY, Drain.ANALYSIS, Drain.COMMIT, Drain.CONFLICT)
 
 
 def _samples() -> Iterator[PromptValues]:
     for drain, mode in product(Drain, Mode):
-        if drain is Drain.CONFLICT:
-            continue
         story = _STORY if drain in _OF_A_STORY else None
         bare = PromptValues(drain=drain, mode=mode, project="A project", artifact="/a/result.xml", story=story)
         yield bare
@@ -253,6 +251,9 @@ def _samples() -> Iterator[PromptValues]:
             stories=(_STORY,),
             diff="text",
             base="text",
+            landed="text",
+            since="text",
+            clashes=("text",),
             evidence=("text",),
             suspicions=("text",),
             issues=(Issue(severity=Severity.MAJOR, text="text", file="a", line=1, story=_STORY.id),),

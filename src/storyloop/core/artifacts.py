@@ -11,7 +11,7 @@ import msgspec
 from storyloop.core.knowledge import NotedKnowledge
 from storyloop.core.policy import Drain
 from storyloop.core.spec import Spec
-from storyloop.core.words import ArtifactType, DevelopmentStatus, FixStatus, Severity
+from storyloop.core.words import ArtifactType, ConflictStatus, DevelopmentStatus, FixStatus, Severity
 
 # A plan has no more: what a run can cost is bounded before its stories are known.
 MOST_PLANNED_STORIES = 100
@@ -117,6 +117,13 @@ class FixResult(msgspec.Struct, frozen=True, kw_only=True, tag="fix_result"):
     summary: str
 
 
+class ConflictResult(msgspec.Struct, frozen=True, kw_only=True, tag="conflict_result"):
+    """What a conflict errand owes."""
+
+    status: ConflictStatus
+    summary: str
+
+
 class CommitMessage(msgspec.Struct, frozen=True, kw_only=True, tag="commit_message"):
     """What a commit errand owes: a subject of one line, and a body that may be empty."""
 
@@ -131,7 +138,7 @@ class PrText(msgspec.Struct, frozen=True, kw_only=True, tag="pr_text"):
     body: str
 
 
-Artifact = Plan | DevelopmentResult | Analysis | Issues | Triage | FixResult | CommitMessage | PrText
+Artifact = Plan | DevelopmentResult | Analysis | Issues | Triage | FixResult | ConflictResult | CommitMessage | PrText
 
 _OWED: dict[Drain, ArtifactType] = {
     Drain.PLAN: ArtifactType.PLAN,

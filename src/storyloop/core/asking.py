@@ -19,6 +19,7 @@ from storyloop.core.events import Event, QuestionAnswered, StorySetAside, StoryT
 from storyloop.core.policy import Policy
 from storyloop.core.progress import Asking, Building, Progress, Reply, TakingUp, Work
 from storyloop.core.steps import expect, work_of
+from storyloop.core.train import with_lane, without_lane
 
 _MOST_TOLD = 300  # characters of a question, where a sentence tells it
 
@@ -69,7 +70,7 @@ def set_aside(run: Draft, event: StorySetAside) -> None:
     """The worktree is free for others."""
     work, asking = _asking(run, event.story, event)
     expect(not asking.set_aside, run, event)
-    run.put(replace(work, stage=replace(asking, set_aside=True)))
+    run.put(without_lane(run, replace(work, stage=replace(asking, set_aside=True)), tree=work.tree))
     if event.pins:
         standing = run.stories[event.story]
         run.stand(event.story, replace(standing, pins=(*standing.pins, *event.pins)))
@@ -92,7 +93,8 @@ def unanswered(run: Draft, event: WaitEnded) -> None:
 def taken_up(run: Draft, event: StoryTakenUp) -> Work:
     """The errand goes on, on the branch as it is now."""
     work = work_of(run, event.story, event)
-    expect(isinstance(work.stage, TakingUp) and (event.head, event.tree) == (run.tip, run.tip_tree), run, event)
+    expect(event.lane != 0 or (event.head, event.tree) == (run.tip, run.tip_tree), run, event)
+    expect(all(other.lane != event.lane or other is work for other in run.work.values()), run, event)
     if event.pin is None and work.pin is not None:
         clash = (
             "While it waited for the answer, other stories changed the same places as it had. The files are as the "
@@ -101,8 +103,8 @@ def taken_up(run: Draft, event: StoryTakenUp) -> Work:
         work = replace(work, hint="\n\n".join(part for part in (work.hint, clash) if part))
     run.find(*event.findings)
     run.capture_pre_story_state(event.head)
-    work = replace(work, head=event.head, tree=event.tree, pin=event.pin, changed=event.changed)
-    work = _going_on(run, work, event.at)
+    work = replace(work, head=event.head, tree=event.tree, lane=event.lane, pin=event.pin, changed=event.changed)
+    work = _going_on(run, with_lane(run, work, tree=event.pin.tree if event.pin else event.tree), event.at)
     run.put(work)
     return work
 

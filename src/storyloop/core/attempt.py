@@ -13,7 +13,7 @@ from storyloop.core.errand import GivenUp, Shortfall
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import CommandMeasured, Event, StoryRejected
 from storyloop.core.evidence import Evidence, Judged
-from storyloop.core.judge import GreenButPartial, Passed, Short, judge, owed_measurements
+from storyloop.core.judge import GreenButPartial, Passed, Short, gating_failures, judge, owed_measurements
 from storyloop.core.passing import afforded, passing, rejected, tried_anew
 from storyloop.core.policy import AgentRef, Drain, OnExhausted, Require, Tampering, Way
 from storyloop.core.progress import (
@@ -31,6 +31,7 @@ from storyloop.core.progress import (
 from storyloop.core.purpose import RUN, Checking, Demonstrating, Reproving
 from storyloop.core.review import owed_after_fix
 from storyloop.core.steps import errand_of, expect, with_errand, work_of
+from storyloop.core.train import in_line
 from storyloop.core.words import DevelopmentStatus
 
 _MOST_RED = 6  # commands whose output is carried to the next attempt,
@@ -54,8 +55,17 @@ def worked(run: Draft, work: Work, result: DevelopmentResult, event: Event) -> N
         fell_short(run, work, shortfall, event)
         return
     assert work.pin is not None
-    tree = work.pin.tree
-    proving = Proving(result=result, tree=tree, owed=_owed(run, work, tree))
+    _proven_on(run, work, Proving(result=result, tree=work.pin.tree, owed=()), event)
+
+
+def worked_on(run: Draft, work: Work, landing: Landing, event: Event) -> None:
+    """What was proven is on the branch as that has become meanwhile: there it is proven anew."""
+    assert work.pin is not None
+    _proven_on(run, work, Proving(result=landing.result, tree=work.pin.tree, owed=(), again=landing), event)
+
+
+def _proven_on(run: Draft, work: Work, proving: Proving, event: Event) -> None:
+    proving = replace(proving, owed=_owed(run, work, proving.tree))
     work = replace(work, stage=proving)
     run.put(work)
     if not proving.owed:
@@ -126,6 +136,9 @@ def fell_short(
     run: Draft, work: Work, shortfall: Shortfall, event: Event, *, evidence: tuple[Evidence, ...] = ()
 ) -> None:
     """The next attempt, or the end of the story's attempts."""
+    if isinstance(work.errand.stage, GivenUp):  # it was green, and would have passed now that its attempts have ended
+        given_up(run, replace(work, green=None), shortfall.reason, event, evidence=evidence)
+        return
     policy, attempt = run.effective_config(), work.cs.continuation_attempt + 1
     rung = policy.rung(attempt) if work.errand.drain is Drain.STORY else Way.CONTINUE
     if rung is Way.FRESH:
@@ -159,20 +172,24 @@ def given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tup
     commit = policy.limits.on_exhausted is OnExhausted.COMMIT and not policy.step  # nobody has approved it
     commit = commit and work.story != RUN and _refusal(run, work) is None
     leaving = Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at, evidence=evidence, commit_unproven=commit)
-    run.put(replace(work, stage=leaving))
+    if commit:
+        in_line(run, work, leaving)
+    else:
+        run.put(replace(work, stage=leaving))
 
 
 def story_rejected(run: Draft, event: StoryRejected) -> None:
     """A human wants it otherwise: the attempt fell short; or, where none was left, the attempts have ended."""
     work, landing, shortfall = rejected(run, event)
-    if isinstance(work.errand.stage, GivenUp):
-        given_up(run, work, shortfall.reason, event, evidence=landing.evidence)
-    else:
-        fell_short(run, work, shortfall, event, evidence=landing.evidence)
+    fell_short(run, work, shortfall, event, evidence=landing.evidence)
 
 
 def _refusal(run: Draft, work: Work) -> tuple[str, str] | None:
     """Why this work is neither proven nor committed: what is to be done about it, and the reason in a line."""
+    if work.clashes:
+        told = ", ".join(work.clashes[:_MOST_REFUSED])
+        cure = f"Both sides of a clash still stand in these files: make one of both, and take the marks out: {told}"
+        return cure, f"a clash is not reconciled in {told}"
     if work.secrets:
         told = ", ".join(work.secrets)
         cure = f"Remove these secrets from the files; read them from the environment instead: {told}."
@@ -194,6 +211,10 @@ def _owed(run: Draft, work: Work, tree: str) -> tuple[Checking | Demonstrating |
 
 def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     """What the attempt came to; nothing is left to be measured."""
+    if proving.again is not None and not gating_failures(proving.measured, run.inherited):
+        landing = replace(proving.again, tree=proving.tree, evidence=proving.measured, at=event.at)
+        run.put(replace(work, stage=landing))
+        return
     require = run.effective_config().require if work.story != RUN else Require.NONE
     judgement = judge(work, proving, inherited=run.inherited, require=require)
     work = replace(work, red=proving.red, green=proving if isinstance(judgement, GreenButPartial) else None)
@@ -211,7 +232,7 @@ def _green(run: Draft, work: Work, proving: Proving, *, note: str, event: Event)
     if judging is None:
         passing(run, work, landing, event)
         return
-    errand, cs = errand_of(judging, run.continuation)
+    errand, cs = errand_of(judging)
     errand = afforded(run, judging, errand)
     judging = with_errand(run, judging, errand, cs)
     if isinstance(errand.stage, GivenUp) and isinstance(judging.stage, Judging):  # nobody can be asked at all

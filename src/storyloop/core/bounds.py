@@ -2,7 +2,8 @@
 
 It is built on one cap alone: `Limits.calls_of`, which counts every start of an agent process in an errand and never
 starts anew. Each story is one errand, one more for its commit message and one for the analysis of its open criteria,
-where those drains are bound; and the same once more if the final proof sends it back. Each cycle of the review is
+where those drains are bound, and one for its clashes with others where stories are worked on side by side; and the same
+once more if the final proof sends it back. Each cycle of the review is
 two: the review itself and the fix behind it, with its message. What a human asks for later (`retry`) adds one
 errand and one round of the final proof each time, and says so. The plan of a free-form spec is one more errand; as
 long as it is not there, the most that a plan may hold stands for it.
@@ -71,6 +72,7 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
     worded = bool(policy.chain_of(Drain.COMMIT))
     wording = worded * limits.calls_of(Drain.COMMIT)
     per_story = limits.calls_of(Drain.STORY) + wording + judged * limits.calls_of(Drain.ANALYSIS)
+    per_story += (limits.parallel > 1) * limits.calls_of(Drain.CONFLICT)
     if budget.story.calls is not None:
         per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
@@ -89,12 +91,15 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
     set_up = len(policy.worktree.setup) * limits.check_timeout
     # Every check and proof may be run twice (a red one is), on each attempt, after its run on the untouched tree.
     story = most_proofs + attempts * 2 * (checks + most_proofs)
+    if limits.parallel > 1:  # and on the branch as it has become, twice if a clash is reconciled, at each of its turns
+        story += 2 * (1 + limits.questions) * 2 * (checks + most_proofs)
     if policy.new_tests is not NewTests.OFF:  # and once more without the work
         story += checks + most_proofs
     final = set_up + 2 * (checks + sum(proofs) * limits.check_timeout)
     rounds = 1 + min(limits.continuations, returns)
+    lanes = rounds * limits.parallel * set_up if limits.parallel > 1 else 0
     fixes = cycles * max(1, limits.fix_continuations) * 2 * (checks + sum(proofs) * limits.check_timeout)
-    check_seconds = set_up + 2 * checks + (iterations + returns) * story + fixes + rounds * final
+    check_seconds = set_up + lanes + 2 * checks + (iterations + returns) * story + fixes + rounds * final
     return Bounds(
         stories=iterations,
         calls=calls,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from storyloop.core.errand import Calling
 from storyloop.core.policy import AgentRef, Budget, StoryBudget
@@ -25,16 +26,20 @@ from storyloop.core.usage import Amounts
 _NEARLY = 0.8
 
 
-def run_refuses(state: RunState, ref: AgentRef) -> str | None:
-    """Why the run's budget has no room for a call of this agent, as a sentence; None while it has."""
+def run_refuses(state: RunState, ref: AgentRef, *, ahead: tuple[AgentRef, ...] = ()) -> str | None:
+    """Why the run's budget has no room for a call of this agent, as a sentence; None while it has.
+
+    `ahead`: whose calls begin before it, and are not counted yet.
+    """
     progress = state.going
     aside = _dearest(progress.ledger, ref)
-    for other in _under_way(progress):
+    for other in (*_under_way(progress), *ahead):
         more = _dearest(progress.ledger, other)
         # The run's time is the clock's: calls side by side take it together.
         aside = Amounts(tokens=aside.tokens + more.tokens, usd=aside.usd + more.usd, time=aside.time)
     budget = state.effective_config().budget
-    return _refusal("the run's", budget, spent=_spent_by_run(progress), aside=aside, ref=ref)
+    spent = _spent_by_run(progress)
+    return _refusal("the run's", budget, spent=replace(spent, calls=spent.calls + len(ahead)), aside=aside, ref=ref)
 
 
 def story_refuses(ledger: Ledger, budget: StoryBudget, work: Work, ref: AgentRef) -> str | None:
@@ -110,6 +115,6 @@ def _dearest(ledger: Ledger, ref: AgentRef) -> Amounts:
 
 def _under_way(progress: Progress) -> Iterator[AgentRef]:
     for work in progress.work.values():
-        errand, _ = errand_of(work, progress.continuation)
+        errand, _ = errand_of(work)
         if isinstance(errand.stage, Calling):
             yield errand.ref

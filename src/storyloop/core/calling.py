@@ -4,7 +4,15 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.analysis import judged
-from storyloop.core.artifacts import Analysis, CommitMessage, DevelopmentResult, FixResult, Issues, Question
+from storyloop.core.artifacts import (
+    Analysis,
+    CommitMessage,
+    ConflictResult,
+    DevelopmentResult,
+    FixResult,
+    Issues,
+    Question,
+)
 from storyloop.core.asking import asked, taken_up
 from storyloop.core.attempt import fell_short, given_up, not_read, was_read, worked
 from storyloop.core.chain import Cooling
@@ -17,11 +25,13 @@ from storyloop.core.feedback import declined
 from storyloop.core.passing import afforded
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, Drain
-from storyloop.core.progress import Building, Describing, Judging, Planning, Work
+from storyloop.core.progress import Building, Describing, Judging, Planning, Reconciling, TakingUp, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.review import as_development, disputed, is_disputed, review_failed, reviewed
 from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
 from storyloop.core.steps import chain_of, errand_of, expect, with_errand, work_of
+from storyloop.core.train import in_line, is_in_line
+from storyloop.core.turn import not_reconciled, reconciled, turn_come
 from storyloop.core.usage import Spending
 
 
@@ -73,6 +83,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
             secrets=event.secrets,
             suspicions=event.suspicions,
             new_tests=event.new_tests,
+            clashes=event.clashes,
         )
     _errand_moved(run, with_errand(run, work, errand, cs), event)
 
@@ -100,20 +111,25 @@ def wait_ended(run: Draft, event: WaitEnded) -> None:
 
 
 def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
-    """The question has its reply, and the errand goes on."""
-    _errand_moved(run, taken_up(run, event), event)
+    """The question has its reply, and the errand goes on; or its turn has come to land."""
+    work = work_of(run, event.story, event)
+    if is_in_line(work):
+        turn_come(run, work, event)
+    else:
+        expect(isinstance(work.stage, TakingUp), run, event)
+        _errand_moved(run, taken_up(run, event), event)
 
 
 def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
     """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
     work = work_of(run, story, event)
-    expect(isinstance(work.stage, Planning | Building | Judging | Describing), run, event)
-    return work, *errand_of(work, run.continuation)
+    expect(isinstance(work.stage, Planning | Building | Judging | Reconciling | Describing), run, event)
+    return work, *errand_of(work)
 
 
 def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     """What an errand's delivery or end means for its story."""
-    errand, cs = errand_of(work, run.continuation)
+    errand, cs = errand_of(work)
     if (payable := afforded(run, work, errand)) is not errand:
         errand, work = payable, with_errand(run, work, payable, cs)
     match errand.stage, work.stage:
@@ -124,9 +140,13 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
         case GivenUp(reason=reason), Judging() as judging:
             not_read(run, work, judging, reason, event)
         case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
-            run.put(replace(work, stage=replace(landing, message=message)))
+            in_line(run, work, replace(landing, message=message))
         case GivenUp(), Describing(landing=landing):
-            run.put(replace(work, stage=landing))  # the message is then ours
+            in_line(run, work, landing)  # the message is then ours
+        case Delivered(artifact=ConflictResult() as result), Reconciling() as reconciling:
+            reconciled(run, work, reconciling, result, event)
+        case GivenUp(reason=reason), Reconciling() as reconciling:
+            not_reconciled(run, work, reconciling, reason, event)
         case Delivered(artifact=Issues() as issues), Building():
             reviewed(run, work, issues, event.at)
         case GivenUp(reason=reason), Building() if errand.drain is Drain.REVIEW:

@@ -12,13 +12,13 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from storyloop.core.chain import CoolingTable
-from storyloop.core.continuation import ContinuationState
 from storyloop.core.facts import Finding
 from storyloop.core.knowledge import Learning, ProjectKnowledge
 from storyloop.core.policy import AgentRef, Policy
 from storyloop.core.progress import (
     Feedback,
     FinalProof,
+    Lane,
     Ledger,
     Opening,
     Parked,
@@ -64,7 +64,8 @@ class Draft(RunSteps):
     opening: Opening
     stories: dict[str, StoryProgress]
     work: dict[str, Work]
-    continuation: ContinuationState
+    lanes: dict[int, Lane]
+    widest: int
     inherited: tuple[str, ...]
     cooling: CoolingTable
     ledger: Ledger

@@ -43,6 +43,7 @@ class StartStory(_Effect, frozen=True, kw_only=True, tag="start_story"):
 
     story: str
     iteration: int
+    lane: int
 
 
 class CleanHandover(_Effect, frozen=True, kw_only=True, tag="clean_handover"):
@@ -84,9 +85,10 @@ class SetAside(_Effect, frozen=True, kw_only=True, tag="set_aside"):
 
 
 class TakeUp(_Effect, frozen=True, kw_only=True, tag="take_up"):
-    """Put the work of a story that was set aside onto the branch's tip."""
+    """Put the work of a story that has no worktree onto the branch's tip, in this lane."""
 
     story: str
+    lane: int
 
 
 class LandStory(_Effect, frozen=True, kw_only=True, tag="land_story"):

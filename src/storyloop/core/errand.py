@@ -160,8 +160,8 @@ def mode_owed(cs: ContinuationState) -> Mode:
         return Mode.FORMAT_RETRY
     if cs.same_agent_retry_pending:
         return Mode.SAME_AGENT_RETRY
-    if cs.current_artifact is ArtifactType.ANALYSIS:
-        return Mode.FRESH  # who judges an attempt is told nothing of the one before
+    if cs.current_artifact in (ArtifactType.ANALYSIS, ArtifactType.CONFLICT_RESULT):
+        return Mode.FRESH  # who judges an attempt, or reconciles it, is told nothing of the one before
     # Something was handed over within the first attempt, too, if a question was answered.
     return Mode.CONTINUATION if attempt_of(cs) or cs.previous_status is not None else Mode.FRESH
 

@@ -79,6 +79,7 @@ class StoryStarted(_Event, frozen=True, kw_only=True, tag="story_started"):
     iteration: int
     head: str
     tree: str
+    lane: int = 0
     findings: tuple[Finding, ...] = ()
 
 
@@ -118,6 +119,7 @@ class CallEnded(_Event, frozen=True, kw_only=True, tag="call_ended"):
     secrets: tuple[str, ...] = ()  # changed files that hold a known secret, each with the secret's name
     suspicions: tuple[Suspicion, ...] = ()  # what in the change since the story's beginning bends its own proof
     new_tests: tuple[str, ...] = ()  # test files in which a test stands that stood nowhere before, bounded
+    clashes: tuple[str, ...] = ()  # of the files that clashed, those in which both sides still stand
 
 
 class LimitLearned(_Event, frozen=True, kw_only=True, tag="limit_learned"):
@@ -153,12 +155,17 @@ class QuestionAnswered(_Event, frozen=True, kw_only=True, tag="question_answered
 
 
 class StoryTakenUp(_Event, frozen=True, kw_only=True, tag="story_taken_up"):
-    """A story that was set aside has the worktree again, at this tip, its files merged in. No pin: they clashed."""
+    """A story that had none has a worktree again, at this tip, its files merged in. No pin: they clashed.
+
+    At its turn to land, they are laid in with both sides of each clash between marks, and that is pinned.
+    """
 
     story: str
     head: str
     tree: str
+    lane: int = 0
     pin: Pin | None
+    clashes: tuple[str, ...] = ()  # files in which both sides stand
     changed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 

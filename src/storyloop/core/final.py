@@ -17,7 +17,6 @@ from storyloop.core.policy import Policy
 from storyloop.core.progress import Measurement, Progress, StoryState
 from storyloop.core.purpose import FinalChecking, FinalDemonstrating, FinalPurpose
 from storyloop.core.steps import block_all_dependents, expect
-from storyloop.core.words import IterationStatus
 
 _MOST_TAILS = 12  # commands whose output is kept for the stories that go back,
 _TAIL_CHARACTERS = 1_200  # and how much of each
@@ -67,7 +66,7 @@ def proven_anew(run: Draft) -> None:
 def _begin(run: Draft) -> None:
     owed = final_commands(run, run.effective_config(), run.final.rounds)
     run.final = replace(run.final, owed=owed, scrubbed=False, measured=())
-    run.opening, run.set_up = replace(run.opening, setup_done=0), False
+    run.opening, run.set_up, run.lanes = replace(run.opening, setup_done=0), False, {}
 
 
 def worktree_scrubbed(run: Draft, event: WorktreeScrubbed) -> None:
@@ -177,9 +176,8 @@ def _renew(run: Draft, measured: Iterable[Measurement]) -> None:
 def _landed_last(run: Draft) -> str:
     """The newest story of those that stand as passed; one that changed files, if there is one."""
     passed = {name: standing for name, standing in run.stories.items() if standing.state is StoryState.PASSED}
-    landed = [r.story_id for r in run.iterations if r.status is IterationStatus.SUCCESS and r.story_id in passed]
-    committed = [name for name in landed if passed[name].commits]
-    return (committed or landed or list(passed))[-1]
+    committed = [name for name, standing in passed.items() if standing.landed and standing.commits]
+    return max(committed or reversed(passed), key=lambda name: passed[name].landed)
 
 
 # --- what its author is told ----------------------------------------------------------------------------
@@ -209,9 +207,9 @@ def _diffs(run: Draft, story: str) -> Iterable[str]:
     own = run.stories[story].commits
     if own:
         yield f"Its own commit: `git diff {own[-1]}~1..{own[-1]}`"
-    begun = max((r.number for r in run.iterations if r.story_id == story), default=0)
-    later = dict.fromkeys(r.story_id for r in run.iterations if r.number > begun and r.story_id != story)
-    names = [f"{name} as {run.stories[name].commits[-1]}" for name in later if run.stories[name].commits]
+    landed = run.stories[story].landed
+    later = sorted((standing.landed, name) for name, standing in run.stories.items() if standing.landed > landed)
+    names = [f"{name} as {run.stories[name].commits[-1]}" for _, name in later if run.stories[name].commits]
     if names:
         since = own[-1] if own else run.base
         more = ", ..." if len(names) > _MOST_NAMED else ""

@@ -22,6 +22,7 @@ from storyloop.core.progress import Building, Closing, Landing, Leaving, Prepari
 from storyloop.core.purpose import RUN, Probing
 from storyloop.core.review import fix_landed, fix_left
 from storyloop.core.steps import block_dependents, expect, fresh_continuation, work_of
+from storyloop.core.train import with_lane, without_lane
 from storyloop.core.words import IterationStatus
 
 
@@ -36,6 +37,7 @@ def story_started(run: Draft, event: StoryStarted) -> None:
     expect(event.iteration == run.iteration + 1, run, event)
     expect(not run.final.owed and RUN not in run.work, run, event)
     expect(run.ledger.iterations_allowed > 0, run, event)
+    expect(all(work.lane != event.lane for work in run.work.values()), run, event)
     run.start_iteration(event.story, event.at).capture_pre_story_state(event.head)
     cs, drain = fresh_continuation(policy).begin_cleanup(), drain_of(run, event.story)
     errand, cs = errands.begin(
@@ -51,10 +53,12 @@ def story_started(run: Draft, event: StoryStarted) -> None:
         iteration=event.iteration,
         head=event.head,
         tree=event.tree,
+        lane=event.lane,
         errand=errand,
         cs=cs,
         hint=run.hints.get(event.story, ""),
     )
+    with_lane(run, work, tree=event.tree)
     run.allow(-1)
     run.find(*event.findings)
     run.stand(event.story, replace(standing, state=StoryState.BUILDING, reason="", evidence=(), judged=()))
@@ -68,6 +72,7 @@ def handover_cleaned(run: Draft, event: HandoverCleaned) -> None:
     cleaned = replace(work, cs=work.cs.context_cleaned())
     match work.stage:
         case Closing():
+            without_lane(run, work, tree=work.tree)
             run.work = {name: w for name, w in run.work.items() if name != event.story}
         case Preparing():
             run.put(_prepared(run, cleaned))
@@ -108,6 +113,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         fix_landed(run, work, landing, event)
         return
     changed = landing.tree != work.tree
+    expect(work.lane == 0, run, event)
     expect(changed == (event.commit is not None), run, event)
     expect(event.tip_tree == (landing.tree if changed else run.tip_tree), run, event)
     noted = landing.result.knowledge
@@ -130,6 +136,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         calls=standing.calls + work.calls,
         unproven_commit=False,
         author=work.errand.ref.agent,
+        landed=1 + max(standing.landed for standing in run.stories.values()),
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
     run.inherited = tuple(check for check in run.inherited if check not in green)
@@ -147,10 +154,9 @@ def left(run: Draft, event: StoryLeft) -> None:
     if work.story == RUN:
         fix_left(run, work, leaving, event)
         return
-    expect(leaving.commit_unproven or event.commit is None, run, event)
-    expect(event.commit is not None or event.tip == run.tip, run, event)
+    expect(event.commit is None or (leaving.commit_unproven and work.lane == 0), run, event)
+    expect(event.commit is not None or bool(work.lane) or event.tip == run.tip, run, event)
     _closed(run, work, IterationStatus.FAILED, event)
-    run.pre_story_commit = None
     standing = run.stories[event.story]
     settled = replace(
         standing,
@@ -165,7 +171,8 @@ def left(run: Draft, event: StoryLeft) -> None:
         calls=standing.calls + work.calls,
         unproven_commit=event.commit is not None,
     )
-    run.tip, run.tip_tree = event.tip, event.tip_tree
+    if event.commit is not None:  # without one, another story may have landed meanwhile
+        run.tip, run.tip_tree = event.tip, event.tip_tree
     run.stand(event.story, settled)
     block_dependents(run, event.story)
 
@@ -190,4 +197,6 @@ def _closed(run: Draft, work: Work, status: IterationStatus, event: Event) -> No
     """The iteration's record is closed and the story leaves building: its counters go, its handover is due to go."""
     run.set_iteration_usage(work.spending.usage, work.iteration)
     run.finish_iteration(status, work.snippet, event.at, work.iteration)
-    run.put(replace(work, stage=Closing(), cs=work.cs.reset().begin_cleanup()))
+    run.put(replace(work, stage=Closing(), lane=work.lane or 0, cs=work.cs.reset().begin_cleanup()))
+    shown = run.work.get(run.current_story or "")  # the most recently started story that has not ended
+    run.pre_story_commit = shown.head if shown is not None else None

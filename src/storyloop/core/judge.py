@@ -68,10 +68,10 @@ def owed_measurements(work: Work, tree: str, story: Story, policy: Policy) -> tu
     proofs = [number for number, criterion in enumerate(story.acceptance_criteria, start=1) if criterion.verify]
     if tree == work.tree and not proofs:
         return ()  # an unchanged tree without proofs cannot pass, whatever the checks say
-    this = story.id, work.iteration, attempt_of(work.cs)
+    this, turn = (story.id, work.iteration, attempt_of(work.cs)), work.turns
     return (
-        *[Checking(*this, name) for name in policy.checks],
-        *[Demonstrating(*this, number) for number in proofs],
+        *[Checking(*this, name, turn) for name in policy.checks],
+        *[Demonstrating(*this, number, turn) for number in proofs],
     )
 
 

@@ -18,7 +18,8 @@ from storyloop.core.judge import owed_tries
 from storyloop.core.policy import Drain
 from storyloop.core.progress import Approving, Describing, Doubting, Landing, Progress, Work
 from storyloop.core.purpose import RUN, Trying
-from storyloop.core.steps import expect, work_of
+from storyloop.core.steps import expect, fresh_continuation, work_of
+from storyloop.core.train import in_line
 from storyloop.core.words import DevelopmentStatus
 
 _MOST_NAMED, _MOST_TOLD = 4, 80  # commands that a sentence names, and characters of each
@@ -142,16 +143,18 @@ def _suspected(work: Work, kind: SuspicionKind, why: str) -> Work:
 def _worded(run: Draft, work: Work, landing: Landing, event: Event) -> None:
     """The commit's message is asked for, where somebody is bound to word it."""
     chain = run.effective_config().chain_of(Drain.COMMIT)
-    if not chain or landing.tree == work.tree:
-        run.put(replace(work, stage=landing))
+    if not chain or landing.tree == work.tree or work.turns:  # whose turn has come once was asked for then
+        in_line(run, work, landing)
         return
-    errand, run.continuation = errands.begin(
+    errand, cs = errands.begin(
         f"{work.label}/{work.iteration}/{Drain.COMMIT}",
         Drain.COMMIT,
         chain=chain,
-        cs=run.continuation.reset(),
+        cs=fresh_continuation(run.effective_config()),
         table=run.cooling,
         now=event.at,
     )
-    described = afforded(run, work, errand) is errand
-    run.put(replace(work, stage=Describing(landing=landing, errand=errand) if described else landing))
+    if afforded(run, work, errand) is errand:
+        run.put(replace(work, stage=Describing(landing=landing, errand=errand, cs=cs)))
+    else:
+        in_line(run, work, landing)

@@ -1,16 +1,16 @@
 """plan(state) -> what is owed now.
 
 The answer comes from the state alone, never from the transition that led to it, so nothing is lost between "fact
-stored" and "deed begun". It is a tuple because independent stories may be worked on side by side; `width` says how
-many. An empty tuple means that the run has ended, is parked, or was interrupted.
+stored" and "deed begun". It is a tuple because independent stories may be worked on side by side, each in a worktree of
+its own (`train`). An empty tuple means that the run has ended, is parked, or was interrupted.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_never
 
 from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.budget import run_refuses
-from storyloop.core.continuation import ContinuationState
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -48,7 +48,7 @@ from storyloop.core.feedback import is_unplanned, look_owed
 from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.passing import approval_line
-from storyloop.core.policy import Command, Policy
+from storyloop.core.policy import AgentRef, Command, Policy
 from storyloop.core.progress import (
     Approving,
     Asking,
@@ -65,10 +65,12 @@ from storyloop.core.progress import (
     Preparing,
     Progress,
     Proving,
+    Reconciling,
     StoryState,
     TakingUp,
     Work,
     is_set_aside,
+    waiting_of,
 )
 from storyloop.core.purpose import (
     RUN,
@@ -81,17 +83,19 @@ from storyloop.core.purpose import (
     Purpose,
     Reproving,
     SettingUp,
+    SettingUpLane,
     key_of,
 )
 from storyloop.core.review import is_review_due, is_shipped
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import ready
 from storyloop.core.steps import errand_of
+from storyloop.core.train import free_lane, is_in_line, turn_of
 from storyloop.core.words import RunStatus
 
 
-def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
-    """Every deed that is owed now, at most `width` stories at once."""
+def plan(state: RunState) -> tuple[Effect, ...]:
+    """Every deed that is owed now."""
     if state.status is not RunStatus.RUNNING:
         return ()
     progress = state.going
@@ -104,15 +108,47 @@ def plan(state: RunState, *, width: int = 1) -> tuple[Effect, ...]:
     if final.owed:  # a round is seen to its end, whatever a human opens again meanwhile
         command = _command_of(progress, state.effective_config(), final.owed[0])
         return (_run(state, final.owed[0], command=command, tree=final.tree),)
-    in_hand = [work for work in progress.work.values() if not is_set_aside(work)]
-    # More than `width` only when a reply came meanwhile: who was set aside waits for a worktree.
-    owed = tuple(effect for work in in_hand[:width] for effect in _story(state, work))
+    width = state.effective_config().limits.parallel
+    owed: list[Effect] = []
+    seated = [work for work in progress.work.values() if work.lane is not None]
+    for place, work in enumerate(seated):
+        effects = _story(state, work, ahead=_calls(owed))
+        # More than `width` only when a resume has allowed fewer: what they have under way is seen to its end.
+        owed += effects if place < width else [e for e in effects if isinstance(e, CallAgent) and e.begun]
+    taken = {work.lane for work in seated if work.lane is not None}
+    owed += _seats(state, taken, width)
     parks = [effect for effect in owed if isinstance(effect, ParkRun)]
-    if parks:  # what is under way is seen to its end first
-        begun = tuple(e for e in owed if isinstance(e, CallAgent) and e.begun)
-        return begun or (parks[0],)
-    has_room = len(in_hand) < width and RUN not in progress.work  # a review is of what stands still
-    return owed + _next_story(state, alone=not in_hand) if has_room else owed
+    if parks:  # what others are at is seen to its end first
+        return tuple(effect for effect in owed if not isinstance(effect, ParkRun)) or (parks[0],)
+    if len(taken) < width and RUN not in progress.work:  # a review is of what stands still
+        owed += _next_story(state, taken)
+    return tuple(owed)
+
+
+def _calls(owed: list[Effect]) -> tuple[AgentRef, ...]:
+    return tuple(effect.ref for effect in owed if isinstance(effect, CallAgent) and not effect.begun)
+
+
+def _seats(state: RunState, taken: set[int], width: int) -> Iterator[Effect]:
+    """The stories that wait for a worktree and can have one now, which is then taken."""
+    progress = state.going
+    waiting = [work for work in progress.work.values() if work.lane is None and not is_set_aside(work)]
+    turn = turn_of(progress) if waiting else None
+    for work in waiting:
+        if isinstance(work.stage, TakingUp) and len(taken) < width:
+            lane = free_lane(taken, has_turn=width == 1 or work.story == turn)
+            yield TakeUp(key=f"{_question(state, work)}/take-up", story=work.story, lane=lane)
+        elif 0 in taken:
+            continue
+        elif is_in_line(work) and work.story == turn and len(taken) < width:
+            lane, key = 0, f"{work.label}/{work.iteration}/turn/{work.turns + 1}"
+            yield TakeUp(key=key, story=work.story, lane=lane)
+        elif isinstance(work.stage, Leaving) and not is_in_line(work):
+            lane = 0
+            yield from _story(state, work)
+        else:
+            continue
+        taken.add(lane)
 
 
 def _opening(state: RunState) -> Effect | None:
@@ -134,25 +170,23 @@ def _opening(state: RunState) -> Effect | None:
     return None
 
 
-def _next_story(state: RunState, *, alone: bool) -> tuple[Effect, ...]:
-    """One at a time, however many are ready: the number of an iteration is given when it has begun.
-
-    `alone`: besides stories that wait for a human, none is in hand.
-    """
-    progress = state.going
+def _next_story(state: RunState, taken: set[int]) -> tuple[Effect, ...]:
+    """One at a time, however many are ready: the number of an iteration is given when it has begun."""
+    progress, policy = state.going, state.effective_config()
+    alone = all(is_set_aside(work) for work in progress.work.values())
     asking = [(work, work.stage) for work in progress.work.values() if isinstance(work.stage, Asking)]
     if alone and asking and (overdue := _unanswered(state, *asking[0], until=progress.last_at)):
         return (overdue,)
     passed = {name for name, story in progress.stories.items() if story.state is StoryState.PASSED}
     closed = {name for name, story in progress.stories.items() if story.state is not StoryState.OPEN}
     for story in ready(progress.spec, passed, closed=closed):
-        iteration = state.iteration + 1
-        return (StartStory(key=f"{story.id}/{iteration}/start", story=story.id, iteration=iteration),)
+        iteration, has_turn = state.iteration + 1, policy.limits.parallel == 1 or turn_of(progress) == story.id
+        key, lane = f"{story.id}/{iteration}/start", free_lane(taken, has_turn=has_turn)
+        return (StartStory(key=key, story=story.id, iteration=iteration, lane=lane),)
     if alone and asking:
         return (_unanswered(state, *asking[0]) or _parked_for_answer(state, asking),)
     if progress.work:
         return ()
-    policy = state.effective_config()
     if is_review_due(progress, policy, state.review_iteration):
         cycle = progress.review.cycles + 1
         return (StartReview(key=f"@run/{cycle}/start", cycle=cycle),)
@@ -167,10 +201,14 @@ def _scrub(progress: Progress, proof: int) -> Effect:
     return ScrubWorktree(key=f"final/{proof}/scrub/{progress.resumes}", round=proof)
 
 
-def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
-    """What one story in hand is owed: never nothing."""
+def _story(state: RunState, work: Work, *, ahead: tuple[AgentRef, ...] = ()) -> tuple[Effect, ...]:
+    """What one story with a worktree is owed: never nothing. `ahead`: who else is to be asked now."""
     progress, policy = state.going, state.effective_config()
     prefix = f"{work.label}/{work.iteration}"
+    set_up = progress.lanes[work.lane].set_up if work.lane else len(policy.worktree.setup)
+    if set_up < len(policy.worktree.setup) and not isinstance(work.stage, Leaving | Closing):
+        purpose = SettingUpLane(work.story, work.iteration, work.lane or 0, set_up)
+        return (_run(state, purpose, command=Command(run=policy.worktree.setup[set_up]), tree=None),)
     if work.cs.context_cleanup_pending:
         when = "end" if isinstance(work.stage, Closing) else "start"
         return (CleanHandover(key=f"{prefix}/clean/{when}", story=work.story),)
@@ -179,15 +217,15 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
             purpose = owed_probes(work, progress.spec.story(work.story))[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=work.tree),)
         case Planning() | Building():
-            return _errand(state, work, work.errand, work.cs)
+            return _errand(state, work, ahead)
         case Planned(spec=spec):
             return (WriteSpec(key=f"{prefix}/write", spec=spec),)
-        case Judging() | Describing():
-            return _errand(state, work, *errand_of(work, progress.continuation))
+        case Judging() | Reconciling() | Describing():
+            return _errand(state, work, ahead)
         case Asking():
             return (SetAside(key=f"{_question(state, work)}/aside", story=work.story),)
-        case TakingUp():
-            return (TakeUp(key=f"{_question(state, work)}/take-up", story=work.story),)
+        case TakingUp():  # the reply came before it was set aside
+            return (TakeUp(key=f"{_question(state, work)}/take-up", story=work.story, lane=work.lane or 0),)
         case Proving() as proving:
             purpose = proving.owed[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=proving.tree),)
@@ -207,14 +245,15 @@ def _story(state: RunState, work: Work) -> tuple[Effect, ...]:
             assert_never(work.stage)
 
 
-def _errand(state: RunState, work: Work, errand: Errand, cs: ContinuationState) -> tuple[Effect, ...]:
-    progress, policy, attempt = state.going, state.effective_config(), attempt_of(cs)
+def _errand(state: RunState, work: Work, ahead: tuple[AgentRef, ...]) -> tuple[Effect, ...]:
+    progress, policy, (errand, cs) = state.going, state.effective_config(), errand_of(work)
+    attempt = attempt_of(cs)
     match errand.stage:
         case Owed():
             if cs.context_write_pending:
                 key = f"{errand.key}/{attempt}/{errand.calls}/handover"
                 return (WriteHandover(key=key, story=work.story),)
-            refusal = run_refuses(state, errand.ref)
+            refusal = run_refuses(state, errand.ref, ahead=ahead)
             if refusal is not None:
                 return (ParkRun(key=f"park/{progress.resumes}", what=ParkedFor.BUDGET, reason=refusal),)
             call = errand.calls + 1
@@ -239,7 +278,10 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
     if policy.no_wait and waiting.why is Why.LIMIT and waiting.until > progress.last_at:
         reason = f"{waiting.reason}; it is over at {until} (--no-wait was given)"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
-    if progress.ledger.waited + length > policy.limits.max_wait:
+    others = ((waiting_of(other), other.story) for other in progress.work.values() if other.lane is not None)
+    before = (other for other, name in others if other and (other.since, name) < (waiting.since, work.story))
+    under_way = sum((other.until - other.since).total_seconds() for other in before)
+    if progress.ledger.waited + under_way + length > policy.limits.max_wait:
         reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
     wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"

@@ -135,6 +135,7 @@ class NewTests(StrEnum):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What bounds an errand and a run; the names are those of `[limits]`."""
 
+    parallel: int = 1  # stories that are worked on at one time
     continuations: int = 3
     fix_continuations: int = 3
     format_retries: int = 10

@@ -59,7 +59,8 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     blocked_by: str | None = None  # the story whose failure blocks this one
     replies: tuple[Reply, ...] = ()  # to all that was asked; they stay when the story is taken up again
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
-    author: str = ""  # the agent whose work landed
+    author: str = ""  # the agent whose work landed,
+    landed: int = 0  # as the how-manieth of the run's landings
 
 
 class Red(msgspec.Struct, frozen=True):
@@ -101,6 +102,7 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
     owed: tuple[Checking | Demonstrating | Reproving, ...]  # what is still to be run on this tree, in order
     measured: tuple[Evidence, ...] = ()
     red: tuple["Red", ...] = ()
+    again: "Landing | None" = None  # it was proven in its lane: now it is on the branch as that has become meanwhile
 
 
 class Judging(msgspec.Struct, frozen=True, kw_only=True, tag="judging"):
@@ -108,6 +110,13 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True, tag="judging"):
 
     landing: "Landing"
     before: ContinuationState  # the story's counters as the attempt left them: what follows goes on from there
+
+
+class Reconciling(msgspec.Struct, frozen=True, kw_only=True, tag="reconciling"):
+    """Proven in its lane, but what has landed meanwhile changed the same places: the conflict errand is asked."""
+
+    landing: "Landing"
+    before: ContinuationState
 
 
 class Doubting(msgspec.Struct, frozen=True, kw_only=True, tag="doubting"):
@@ -122,10 +131,14 @@ class Describing(msgspec.Struct, frozen=True, kw_only=True, tag="describing"):
 
     landing: "Landing"
     errand: Errand
+    cs: ContinuationState
 
 
 class Landing(msgspec.Struct, frozen=True, kw_only=True, tag="landing"):
-    """Proven: exactly this tree is owed a commit. `at` dates it, so that doing it twice gives one commit."""
+    """Proven: exactly this tree is owed a commit. `at` dates it, so that doing it twice gives one commit.
+
+    Work that was proven in a lane waits here for its turn, without a worktree.
+    """
 
     result: DevelopmentResult
     tree: str
@@ -177,6 +190,7 @@ Stage = (
     | TakingUp
     | Proving
     | Judging
+    | Reconciling
     | Doubting
     | Approving
     | Describing
@@ -191,11 +205,16 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     story: str
     iteration: int
-    head: str  # the branch's tip when it began
+    head: str  # the branch's tip when it began, or when it was last put onto it
     tree: str  # and its tree
+    lane: int | None = 0  # the worktree that it has: 0 is the run's own; None while it waits for one
+    turns: int = 0  # how often it was put onto the tip, to land there
+    since: str = ""  # where it began, if others had landed by then
+    clashes: tuple[str, ...] = ()  # files in which both sides of a clash still stand
     errand: Errand
     cs: ContinuationState
     analysis: Errand | None = None  # of all its attempts: each one that is green asks it again
+    conflict: Errand | None = None  # the same for its clashes with what has landed
     stage: Stage = Preparing()
     green_before: tuple[int, ...] = ()
     pin: Pin | None = None  # the worktree's files when the last call ended
@@ -215,6 +234,14 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """What keys and files name it by."""
         return label_of(self.story)
+
+
+class Lane(msgspec.Struct, frozen=True, kw_only=True):
+    """A worktree beside the run's own, with a branch of its own."""
+
+    head: str  # the commit of its branch
+    tree: str  # its files, when the last work left it
+    set_up: int = 0  # how many of the worktree's set-up commands are green in it
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -378,7 +405,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     opening: Opening = Opening()
     stories: dict[str, StoryProgress] = {}
     work: dict[str, Work] = {}
-    continuation: ContinuationState = ContinuationState()
+    lanes: dict[int, Lane] = {}
+    widest: int = 1  # the most stories that were ever allowed at one time: there are no more lanes
     inherited: tuple[str, ...] = ()  # checks that have not been green since the base commit: shown, not gating
     cooling: CoolingTable = {}
     ledger: Ledger = Ledger()
@@ -402,6 +430,8 @@ def waiting_of(work: Work) -> Waiting | None:
             errand = work.errand
         case Judging():
             errand = work.analysis
+        case Reconciling():
+            errand = work.conflict
         case Describing(errand=errand):
             pass
         case _:
@@ -410,9 +440,9 @@ def waiting_of(work: Work) -> Waiting | None:
 
 
 def files_in_hand(progress: Progress) -> str:
-    """The tree that the worktree is to hold: what the work in hand has made so far, else the branch's tip."""
+    """The tree that the run's own worktree is to hold: what the work in it has made so far, else the branch's tip."""
     for work in progress.work.values():
-        if not (is_set_aside(work) or isinstance(work.stage, TakingUp | Closing)) and work.pin is not None:
+        if work.lane == 0 and not isinstance(work.stage, TakingUp | Closing) and work.pin is not None:
             return work.pin.tree
     return progress.tip_tree
 

@@ -17,6 +17,15 @@ class SettingUp(msgspec.Struct, frozen=True, tag="setup"):
     round: int = 0  # of the final proof; 0 before the first story
 
 
+class SettingUpLane(msgspec.Struct, frozen=True, tag="setup_lane"):
+    """The same in a new lane, before the work of the story that is in it."""
+
+    story: str
+    iteration: int
+    lane: int
+    number: int
+
+
 class Baselining(msgspec.Struct, frozen=True, tag="baseline"):
     """A check on the base commit: red here is inherited."""
 
@@ -38,6 +47,7 @@ class Checking(msgspec.Struct, frozen=True, tag="check"):
     iteration: int
     attempt: int
     check: str
+    turn: int = 0  # how often the work had been put onto the branch's tip to land there
 
 
 class Demonstrating(msgspec.Struct, frozen=True, tag="prove"):
@@ -47,6 +57,7 @@ class Demonstrating(msgspec.Struct, frozen=True, tag="prove"):
     iteration: int
     attempt: int
     criterion: int
+    turn: int = 0
 
 
 class Trying(msgspec.Struct, frozen=True, tag="try"):
@@ -80,7 +91,8 @@ class FinalDemonstrating(msgspec.Struct, frozen=True, tag="final_prove"):
 
 
 FinalPurpose = FinalChecking | FinalDemonstrating
-Purpose = SettingUp | Baselining | Probing | Checking | Demonstrating | Reproving | Trying | FinalPurpose
+Proof = Checking | Demonstrating | Reproving | Trying
+Purpose = SettingUp | SettingUpLane | Baselining | Probing | Proof | FinalPurpose
 
 
 def key_of(purpose: Purpose) -> str:
@@ -90,14 +102,16 @@ def key_of(purpose: Purpose) -> str:
             return f"setup/{number}"
         case SettingUp(number=number, round=proof):
             return f"final/{proof}/setup/{number}"
+        case SettingUpLane(story=story, iteration=iteration, lane=lane, number=number):
+            return f"{story}/{iteration}/lane/{lane}/setup/{number}"
         case Baselining(check=check):
             return f"baseline/{check}"
         case Probing(story=story, iteration=iteration, criterion=criterion):
             return f"{story}/{iteration}/probe/{criterion}"
-        case Checking(story=story, iteration=iteration, attempt=attempt, check=check):
-            return f"{label_of(story)}/{iteration}/prove/{attempt}/check/{check}"
-        case Demonstrating(story=story, iteration=iteration, attempt=attempt, criterion=criterion):
-            return f"{story}/{iteration}/prove/{attempt}/criterion/{criterion}"
+        case Checking(story=story, iteration=iteration, attempt=attempt, check=check, turn=turn):
+            return f"{label_of(story)}/{iteration}/prove/{_try(attempt, turn)}/check/{check}"
+        case Demonstrating(story=story, iteration=iteration, attempt=attempt, criterion=criterion, turn=turn):
+            return f"{story}/{iteration}/prove/{_try(attempt, turn)}/criterion/{criterion}"
         case Trying(of=of):
             return f"{key_of(of)}/without-the-work"
         case Reproving(cycle=cycle, attempt=attempt, story=story, criterion=criterion):
@@ -106,3 +120,7 @@ def key_of(purpose: Purpose) -> str:
             return f"final/{proof}/check/{check}"
         case FinalDemonstrating(round=proof, story=story, criterion=criterion):
             return f"final/{proof}/criterion/{story}/{criterion}"
+
+
+def _try(attempt: int, turn: int) -> str:
+    return f"{attempt}/turn/{turn}" if turn else f"{attempt}"

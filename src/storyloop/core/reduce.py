@@ -94,11 +94,12 @@ from storyloop.core.purpose import (
     Probing,
     Reproving,
     SettingUp,
+    SettingUpLane,
     Trying,
 )
 from storyloop.core.review import is_shipped, review_reopened, review_started
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of, expect, fresh_continuation, is_initializing, is_opening
+from storyloop.core.steps import errand_of, expect, is_initializing, is_opening, work_of
 from storyloop.core.wishes import inbox_seen, reopened, resumed, skipped
 from storyloop.core.words import MachineState, RunStatus
 
@@ -185,7 +186,7 @@ def _opened(event: RunOpened) -> RunState:
         tip=event.base,
         tip_tree=event.base_tree,
         stories=stories,
-        continuation=fresh_continuation(event.policy),
+        widest=event.policy.limits.parallel,
         feedback=event.feedback,
         ledger=Ledger(iterations_allowed=sum(not s.passes for s in event.spec.user_stories)),
         last_at=event.at,
@@ -323,6 +324,8 @@ def _measured(run: Draft, event: CommandMeasured) -> None:
                 run.transition_to(MachineState.FAILED, event.at)
             else:
                 run.opening = replace(opening, setup_done=number + 1)
+        case SettingUpLane() as setting_up:
+            _lane_set_up(run, event, setting_up)
         case Baselining(check=check):
             expect(opening.worktree_opened and opening.setup_done == len(policy.worktree.setup), run, event)
             expect(check in policy.checks and check not in {e.check for e in opening.baseline}, run, event)
@@ -332,6 +335,20 @@ def _measured(run: Draft, event: CommandMeasured) -> None:
                 run.inherited = (*run.inherited, check)
         case _:
             assert_never(event.purpose)
+
+
+def _lane_set_up(run: Draft, event: CommandMeasured, purpose: SettingUpLane) -> None:
+    """A lane is ready for its story, or the story cannot be worked on: the set-up that fails here had not before."""
+    work = work_of(run, purpose.story, event)
+    expect(work.lane == purpose.lane, run, event)
+    lane = run.lanes[purpose.lane]
+    expect(lane.set_up == purpose.number, run, event)
+    if reading_of(event.first, event.second).is_green:
+        run.lanes = {**run.lanes, purpose.lane: replace(lane, set_up=lane.set_up + 1)}
+        return
+    why = event.first.reason or f"exit status {event.first.exit_status}"
+    reason = f"the set-up command `{event.command}` failed in a worktree of its own: {why}"
+    run.put(replace(work, stage=Leaving(state=StoryState.BLOCKED, reason=reason, at=event.at)))
 
 
 def _evidence(event: CommandMeasured, *, check: str | None = None, criterion: int | None = None) -> Evidence:
@@ -362,17 +379,23 @@ def _machine_state(run: Draft) -> MachineState:
         return MachineState.PROVING
     if is_initializing(run):
         return MachineState.INITIALIZING
-    for work in run.work.values():
-        if is_set_aside(work):
-            continue
-        return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _asking(work))
-    return MachineState.WAITING if run.work or is_between_looks(run) else MachineState.PICKING_STORY
+    if not run.work:
+        return MachineState.WAITING if is_between_looks(run) else MachineState.PICKING_STORY
+    work = max(run.work.values(), key=_shows)
+    if is_set_aside(work):
+        return MachineState.WAITING
+    return _DOING.get(type(work.stage)) or (MachineState.WAITING if waiting_of(work) else _asking(work))
+
+
+def _shows(work: Work) -> tuple[bool, bool, int]:
+    """Of several stories, the state of the most recently started one is shown, of those that are worked on."""
+    return not is_set_aside(work), work.lane is not None, work.iteration
 
 
 def _only_waits(run: Draft) -> bool:
     """Nothing is under way but waiting: that is no time of the budget's."""
     return run.machine_state is _WAITING and all(
-        is_set_aside(work) or isinstance(work.stage, Approving) or waiting_of(work) for work in run.work.values()
+        work.lane is None or isinstance(work.stage, Approving) or waiting_of(work) for work in run.work.values()
     )
 
 
@@ -390,7 +413,7 @@ _DOING: dict[type, MachineState] = {
 
 
 def _asking(work: Work) -> MachineState:
-    return _ASKING[errand_of(work, work.cs)[0].drain]
+    return _ASKING[errand_of(work)[0].drain]
 
 
 _ASKING: dict[Drain, MachineState] = {
@@ -399,4 +422,5 @@ _ASKING: dict[Drain, MachineState] = {
     Drain.FIX: MachineState.CORRECTING,
     Drain.ANALYSIS: MachineState.PROVING,
     Drain.COMMIT: MachineState.COMMITTING,
+    Drain.CONFLICT: MachineState.RUNNING_AGENT,
 }

@@ -63,6 +63,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True)
 
     def order(self) -> tuple[Story, ...]:
         """Every story, in the order in which a run takes them one at a time if all of them pass."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> tuple[Story, ...]:
         dependents: dict[str, list[int]] = {}
         missing = [len(story.depends_on) for story in self.user_stories]
         for place, story in enumerate(self.user_stories):

@@ -19,6 +19,7 @@ from storyloop.core.progress import (
     Leaving,
     Preparing,
     Proving,
+    Reconciling,
     StoryState,
     TakingUp,
     Work,
@@ -47,13 +48,15 @@ def chain_of(run: Draft, drain: Drain, *, attempt: int = 0) -> tuple[AgentRef, .
     return tuple(sorted(chain, key=lambda ref: ref.agent in authors))
 
 
-def errand_of(work: Work, shared: ContinuationState) -> tuple[Errand, ContinuationState]:
-    """The errand that is this story's turn now, with the counters it runs on; `shared` are the run's own."""
+def errand_of(work: Work) -> tuple[Errand, ContinuationState]:
+    """The errand that is this story's turn now, with the counters it runs on."""
     match work.stage:
-        case Describing(errand=errand):
-            return errand, shared
+        case Describing(errand=errand, cs=cs):
+            return errand, cs
         case Judging() if work.analysis is not None:
             return work.analysis, work.cs
+        case Reconciling() if work.conflict is not None:
+            return work.conflict, work.cs
         case _:
             return work.errand, work.cs
 
@@ -62,10 +65,11 @@ def with_errand(run: Draft, work: Work, errand: Errand, cs: ContinuationState) -
     """The same errand, moved on, back in its place."""
     match work.stage:
         case Describing() as describing:
-            run.continuation = cs
-            moved = replace(work, stage=replace(describing, errand=errand))
+            moved = replace(work, stage=replace(describing, errand=errand, cs=cs))
         case Judging():
             moved = replace(work, analysis=errand, cs=cs)
+        case Reconciling():
+            moved = replace(work, conflict=errand, cs=cs)
         case _:
             moved = replace(work, errand=errand, cs=cs)
     run.put(moved)
@@ -114,6 +118,7 @@ _STANDING: dict[type, StoryState] = {
     TakingUp: StoryState.BUILDING,
     Proving: StoryState.PROVING,
     Judging: StoryState.PROVING,
+    Reconciling: StoryState.BUILDING,
     Doubting: StoryState.PROVING,
     Approving: StoryState.WAITING,
     Describing: StoryState.LANDING,
@@ -128,10 +133,15 @@ def standing_of(work: Work, settled: StoryState) -> StoryState:
 
 
 def can_be_left(work: Work) -> bool:
-    """A story in hand can be skipped unless a call is under way or its proven tree is being committed."""
-    calling = isinstance(errand_of(work, work.cs)[0].stage, Calling)
+    """A story in hand can be skipped unless a call is under way or its proven tree is being committed.
+
+    One that was proven in its lane can be, as long as its turn has not come.
+    """
+    if isinstance(work.stage, Landing):
+        return work.lane is None
+    calling = isinstance(errand_of(work)[0].stage, Calling)
     return not calling and isinstance(
-        work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging | Approving
+        work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging | Reconciling | Approving
     )
 
 

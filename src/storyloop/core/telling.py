@@ -51,6 +51,9 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     stories: tuple[Story, ...] = ()  # and its stories that this is about; `summaries` may say what was done in each
     diff: str = ""  # the change that is reviewed or judged
     base: str = ""  # the commit that it begins at
+    landed: str = ""  # what other stories have changed since this one began, where its work is on top of that,
+    since: str = ""  # the commit at which it began,
+    clashes: tuple[str, ...] = ()  # and the files in which both sides of a clash stand
     evidence: tuple[str, ...] = ()  # what we measured, a line each
     suspicions: tuple[str, ...] = ()  # what we noticed in the change (bent checks, for example), a line each
     concerns: tuple[Concern, ...] = ()  # what is to be judged of what was said of a pull request

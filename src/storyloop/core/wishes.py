@@ -78,6 +78,7 @@ def resumed(run: Draft, event: RunResumed) -> None:
         if event.policy.checks != run.effective_config().checks:
             run.final = replace(run.final, tree="")
         run.config, run.set_up = event.policy, False
+        run.widest = max(run.widest, event.policy.limits.parallel)
     policy = run.effective_config()
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     if stands:
@@ -90,7 +91,7 @@ def resumed(run: Draft, event: RunResumed) -> None:
     proven_anew(run)
     for standing in run.work.values():
         work = measured_anew(run, standing)
-        errand, cs = errand_of(work, run.continuation)
+        errand, cs = errand_of(work)
         chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
         if chain and chain != errand.chain:
             errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)

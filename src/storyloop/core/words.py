@@ -59,6 +59,13 @@ class FixStatus(StrEnum):
     FAILED = "failed"
 
 
+class ConflictStatus(StrEnum):
+    """What who reconciles a clash says of it; never believed without proof."""
+
+    RESOLVED = "resolved"
+    FAILED = "failed"
+
+
 class Severity(StrEnum):
     """How much an issue matters; the worst first."""
 

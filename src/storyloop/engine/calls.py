@@ -1,5 +1,6 @@
 """Calls: asking an agent, or finding the call that an earlier process began; then taking stock of the worktree."""
 
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,7 +14,7 @@ from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned
 from storyloop.core.facts import Answered, CallReport, Failed, Failure, Finding, Pin
 from storyloop.core.policy import WRITING_DRAINS, Drain
-from storyloop.core.progress import Describing, Judging, Work
+from storyloop.core.progress import Describing, Judging, Reconciling, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.core.telling import PromptValues
@@ -26,13 +27,14 @@ from storyloop.ports import Author, CallOrder, Limited, Seat, Watch
 _NO_SEAT = Seat(lambda: None)
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names
+_MOST_MARKED = 5_000_000  # bytes of a file in which marks are looked for
 _MOST_DIFF = 200_000  # characters of a change that are handed to the prompt, which cuts them again
 
 
 def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
     """CallStarted before the process exists, CallEnded after its work is pinned."""
     work = state.going.work[effect.story]
-    errand, _ = errand_of(work, state.going.continuation)
+    errand, _ = errand_of(work)
     if effect.begun:
         if not isinstance(errand.stage, Calling):
             raise ProgrammerError(f"Call {effect.key} is said to have begun, but its errand does not know it.")
@@ -47,27 +49,29 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         seat = _seat(effect, state, hands, stop)
         if seat is None:
             return
-        prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, work, hands)))
-        order = replace(_order(effect, state, work, hands, prompt=prompt), seat=seat.lock)
-        hands.repository.guard(hands.place)
-        started = hands.clock.now()
-        yield CallStarted(
-            key=f"{effect.key}/started",
-            at=started,
-            story=effect.story,
-            drain=effect.drain,
-            call=effect.call,
-            ref=effect.ref,
-            mode=effect.mode,
-        )
-        watch = hands.agents.launch(order)
+        started, watch = hands.clock.now(), None
     try:
+        if watch is None:
+            prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, work, hands)))
+            order = replace(_order(effect, state, work, hands, prompt=prompt), seat=seat.lock)
+            if not _others_at_work(state, work):  # what they may have done to git is not taken for the user's own
+                hands.repository.guard(hands.place)
+            yield CallStarted(
+                key=f"{effect.key}/started",
+                at=started,
+                story=effect.story,
+                drain=effect.drain,
+                call=effect.call,
+                ref=effect.ref,
+                mode=effect.mode,
+            )
+            watch = hands.agents.launch(order)
         report = _watched(watch, hands, stop)
     finally:
         seat.leave()
     _share(report, effect, state, hands)
     label = f"calls/{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
-    settled = hands.repository.settle(hands.place, expected_tip=state.going.tip, label=label)
+    settled = hands.repository.settle(hands.place, expected_tip=work.head, label=label)
     author = Author(message=f"{work.label}: files after call {effect.call} of {effect.ref}", at=started)
     pin = hands.repository.pin(hands.place, tree=settled.tree, label=label, author=author)
     findings = settled.findings
@@ -91,11 +95,30 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         secrets=secrets_in(added, hands.secrets),
         suspicions=seen.suspicions,
         new_tests=seen.new_tests,
+        clashes=tuple(_unreconciled(work, settled.tree, hands)),
     )
 
 
+def _others_at_work(state: RunState, work: Work) -> bool:
+    others = (other for other in state.going.work.values() if other.story != work.story)
+    return any(isinstance(errand_of(other)[0].stage, Calling) for other in others)
+
+
+def _unreconciled(work: Work, tree: str, hands: Hands) -> Iterator[str]:
+    """Of the files that clashed, those in which both sides still stand between git's marks."""
+    for path, content in hands.repository.contents(tree, work.clashes, most=_MOST_MARKED):
+        if re.search(rb"^<<<<<<< .*^=======$.*^>>>>>>> ", content, re.MULTILINE | re.DOTALL):
+            yield path
+
+
 def _with_diff(values: PromptValues, state: RunState, work: Work, hands: Hands) -> PromptValues:
-    """With the change that is to be read, where one is."""
+    """With the change that is to be read, where one is, and with what has landed since the story began."""
+    if values.since:
+        began = hands.repository.tree_of(values.since)
+        values = replace(values, landed=hands.repository.diff(began, work.tree, most=_MOST_DIFF))
+        if isinstance(work.stage, Reconciling):
+            own = hands.repository.diff(began, work.stage.landing.tree, most=_MOST_DIFF)
+            values = replace(values, diff=own)
     if not values.base or values.drain is Drain.FIX:
         return values
     tree = work.stage.landing.tree if isinstance(work.stage, Judging) else state.going.tip_tree
@@ -167,7 +190,7 @@ def _seat(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Even
         seat = hands.accounts.take_seat(agent.account or effect.ref.agent, agent.parallel)
         if seat is not None:
             return seat
-        hands.seen(f"waits until another run has finished its call of {effect.ref.agent}")
+        hands.seen(f"waits until another call has ended of {effect.ref.agent}")
         hands.clock.wait_until(hands.clock.now() + timedelta(seconds=_GLANCE), stop)
     return None
 
@@ -186,7 +209,7 @@ def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:
 
 def _order(effect: CallAgent, state: RunState, work: Work, hands: Hands, *, prompt: str) -> CallOrder:
     policy = state.effective_config()
-    errand, cs = errand_of(work, state.going.continuation)
+    errand, cs = errand_of(work)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
     name = f"{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     return CallOrder(

@@ -5,7 +5,8 @@ makes in the repository is named and dated by the state, so that making it twice
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from storyloop.core.effects import (
@@ -59,12 +60,14 @@ from storyloop.engine.landing import (
     start_story,
     take_up,
 )
+from storyloop.engine.lanes import close_lanes, lane_of, lane_place
 from storyloop.engine.measuring import lay, run_command
 from storyloop.engine.prompting import values_of
 
 
-def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
+def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event) -> Generator[Event]:
     """The facts that come of doing this; none when it was stopped half-way."""
+    hands = replace(hands, place=lane_place(hands.place, lane_of(effect, state.going) or 0))
     match effect:
         case OpenWorktree():
             yield from _open_worktree(effect, state, hands)
@@ -115,6 +118,7 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
         case FinishRun(key=key, shipped=shipped):
             finished = RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
             save_report(finished, state, hands)
+            close_lanes(state, hands)
             if shipped and state.effective_config().worktree.cleanup:
                 hands.repository.close_worktree(hands.place)
             yield finished

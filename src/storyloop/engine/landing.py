@@ -37,8 +37,10 @@ from storyloop.core.purpose import RUN
 from storyloop.core.review import gating_issues
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
+from storyloop.core.train import is_in_line
 from storyloop.engine.hands import Hands
-from storyloop.ports import Author
+from storyloop.engine.lanes import close_lanes, open_lane
+from storyloop.ports import Author, Merged
 
 _MOST_CHANGED = 200  # paths that a fact names
 _MOST_READ = 50  # files whose symbols are read,
@@ -47,8 +49,8 @@ _SMALL = 100_000  # and the bytes of each
 
 def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[Event]:
     """A story starts at the branch's tip; whatever else lies in the worktree is kept by a ref first."""
-    progress = state.going
-    findings = _settled(state, hands, label=f"before/{effect.story}-{effect.iteration}", before=effect.story)
+    progress, label = state.going, f"before/{effect.story}-{effect.iteration}"
+    findings = _settled(state, hands, label=label, before=effect.story, lane=effect.lane)
     yield StoryStarted(
         key=effect.key,
         at=hands.clock.now(),
@@ -56,6 +58,7 @@ def start_story(effect: StartStory, state: RunState, hands: Hands) -> Iterator[E
         iteration=effect.iteration,
         head=progress.tip,
         tree=progress.tip_tree,
+        lane=effect.lane,
         findings=findings,
     )
 
@@ -67,27 +70,36 @@ def start_review(effect: StartReview, state: RunState, hands: Hands) -> Iterator
 
 
 def set_aside(effect: SetAside, state: RunState, hands: Hands) -> Iterator[Event]:
-    """The worktree is the branch's tip; the story's files are kept by the pin of its last call."""
+    """The worktree is its branch's tip; the story's files are kept by the pin of its last call."""
     progress, work = state.going, state.going.work[effect.story]
     now = hands.repository.snapshot(hands.place)
     pins: tuple[str, ...] = ()
-    if now not in _kept(work, progress.tip_tree):  # somebody changed files after that call
+    if now not in _kept(work, work.tree):  # somebody changed files after that call
         label = f"waiting/{work.label}-{work.iteration}/{now[:12]}"
         pins = (_pin(work, now, label, progress.last_at, hands),)
-    hands.repository.reset(hands.place, commit=progress.tip)
+    hands.repository.reset(hands.place, commit=work.head)
+    hands.papers.remove_handover(hands.place)
     yield StorySetAside(key=effect.key, at=hands.clock.now(), story=effect.story, pins=pins)
 
 
 def take_up(effect: TakeUp, state: RunState, hands: Hands) -> Iterator[Event]:
-    """The worktree is the branch's tip with the story's files merged in; the tip alone where they clash."""
+    """The worktree is the branch's tip with the story's files merged in.
+
+    Where they clash it is the tip alone; or, at the story's turn to land, both sides for somebody to make one of.
+    """
     progress, repository, place = state.going, hands.repository, hands.place
     work = progress.work[effect.story]
     if work.pin is None:
-        raise ProgrammerError(f"Story {effect.story} was set aside before any call of it had ended.")
-    merged = work.pin.tree if work.head == progress.tip else repository.merged(work.pin.commit, progress.tip)
-    tree = progress.tip_tree if merged is None else merged
-    label = f"taken-up/{work.label}-{work.iteration}-{work.calls}"
-    findings = () if repository.snapshot(place) == tree else _settled(state, hands, label=label, before=effect.story)
+        raise ProgrammerError(f"Story {effect.story} has no worktree, and no call of it had ended.")
+    merged = Merged(work.pin.tree) if work.head == progress.tip else repository.merged(work.pin.commit, progress.tip)
+    if merged is not None and merged.clashes and not isinstance(work.stage, Landing):
+        merged = None
+    tree = progress.tip_tree if merged is None else merged.tree
+    label, number = ("turn", work.turns + 1) if is_in_line(work) else ("taken-up", work.calls)
+    label = f"{label}/{work.label}-{work.iteration}-{number}"
+    findings: tuple[Finding, ...] = ()
+    if effect.lane or repository.snapshot(place) != tree:
+        findings = _settled(state, hands, label=label, before=effect.story, lane=effect.lane)
     repository.undo_changes(place, tree=tree)
     repository.remove_creations(place, tree=tree)
     author = Author(message=f"{work.label}: files on the branch as it is now", at=progress.last_at)
@@ -97,7 +109,9 @@ def take_up(effect: TakeUp, state: RunState, hands: Hands) -> Iterator[Event]:
         story=effect.story,
         head=progress.tip,
         tree=progress.tip_tree,
+        lane=effect.lane,
         pin=None if merged is None else repository.pin(place, tree=tree, label=label, author=author),
+        clashes=merged.clashes[:_MOST_CHANGED] if merged is not None else (),
         changed=tuple(change.path for change in repository.changes(progress.tip_tree, tree)[:_MOST_CHANGED]),
         findings=findings,
     )
@@ -108,22 +122,31 @@ def scrub_worktree(effect: ScrubWorktree, state: RunState, hands: Hands) -> Iter
     if not state.going.final.owed:
         yield FinalProofBegun(key=f"{effect.key}/begun", at=hands.clock.now(), round=effect.round)
     findings = _settled(state, hands, label=f"before/final-{effect.round}", before="the final proof")
+    close_lanes(state, hands)
     copy = state.effective_config().worktree.copy
     hands.repository.scrub(hands.place, commit=state.going.tip, copy=copy)
     yield WorktreeScrubbed(key=effect.key, at=hands.clock.now(), round=effect.round, findings=findings)
 
 
-def _settled(state: RunState, hands: Hands, *, label: str, before: str) -> tuple[Finding, ...]:
-    """The worktree is as the branch's tip; what else lay in it is kept by a ref."""
+def _settled(state: RunState, hands: Hands, *, label: str, before: str, lane: int = 0) -> tuple[Finding, ...]:
+    """The worktree is as the run's branch has its tip; what else lay in it is kept by a ref."""
     progress, repository, place = state.going, hands.repository, hands.place
-    settled = repository.settle(place, expected_tip=progress.tip, label=label)
-    if settled.tree == progress.tip_tree:
+    tip, left = progress.tip, progress.tip_tree
+    if lane:
+        known, tip = progress.lanes.get(lane), open_lane(state, hands)
+        if known is not None:  # unless a process that died here had got further
+            tip, left = (tip if tip == progress.tip else known.head), known.tree
+    settled = repository.settle(place, expected_tip=tip, label=label)
+    if (tip, settled.tree) == (progress.tip, progress.tip_tree):
         return settled.findings
-    author = Author(message=f"What lay in the worktree before {before}", at=progress.last_at)
-    pin = repository.pin(place, tree=settled.tree, label=f"{label}/{settled.tree[:12]}", author=author)
+    findings = settled.findings
+    if settled.tree not in (left, progress.tip_tree):
+        author = Author(message=f"What lay in the worktree before {before}", at=progress.last_at)
+        pin = repository.pin(place, tree=settled.tree, label=f"{label}/{settled.tree[:12]}", author=author)
+        detail = f"Files that belonged to no story were set aside before {before}; they are kept by {pin.ref}."
+        findings = (*findings, Finding("leftover", detail))
     repository.reset(place, commit=progress.tip)
-    detail = f"Files that belonged to no story were set aside before {before}; they are kept by {pin.ref}."
-    return (*settled.findings, Finding("leftover", detail))
+    return findings
 
 
 def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Event]:
@@ -176,7 +199,7 @@ def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[E
     leaving = work.stage
     if not isinstance(leaving, Leaving):
         raise ProgrammerError(f"Story {effect.story} is not being left.")
-    pins = list(_pinned_work(work, leaving, progress.tip_tree, hands))
+    pins = list(_pinned_work(work, leaving, work.tree if work.lane else progress.tip_tree, hands))
     commit, tip, tip_tree = None, progress.tip, progress.tip_tree
     if leaving.commit_unproven and work.pin is not None and work.pin.tree != work.tree:
         author = Author(
@@ -196,11 +219,11 @@ def leave_story(effect: LeaveStory, state: RunState, hands: Hands) -> Iterator[E
 
 
 def clean_handover(effect: CleanHandover, state: RunState, hands: Hands) -> Iterator[Event]:
-    """No handover lies in the worktree; and where an iteration is over, the files are the branch's tip."""
-    progress, repository, place = state.going, hands.repository, hands.place
-    is_over = isinstance(progress.work[effect.story].stage, Closing)
-    if is_over and repository.snapshot(place) != progress.tip_tree:
-        repository.reset(place, commit=progress.tip)
+    """No handover lies in the worktree; and where an iteration is over, the files are its branch's tip."""
+    progress, repository, place, work = state.going, hands.repository, hands.place, state.going.work[effect.story]
+    tip, tree = (work.head, work.tree) if work.lane else (progress.tip, progress.tip_tree)
+    if isinstance(work.stage, Closing) and repository.snapshot(place) != tree:
+        repository.reset(place, commit=tip)
     hands.papers.remove_handover(place)
     yield HandoverCleaned(key=effect.key, at=hands.clock.now(), story=effect.story)
 

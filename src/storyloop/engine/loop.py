@@ -7,17 +7,19 @@ folds and plans. Everything else (signals, requests of other processes) reaches 
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from storyloop.core.effects import CallAgent, Effect, FinishRun, RunCommand, ScrubWorktree, StartReview, StartStory
 from storyloop.core.errors import OperatorError, UserError
-from storyloop.core.events import Event, RunInterrupted
+from storyloop.core.events import CallStarted, Event, RunInterrupted, StoryStarted
 from storyloop.core.plan import plan
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.engine.deeds import perform, save_report
 from storyloop.engine.hands import Hands
+from storyloop.engine.lanes import lane_of
 from storyloop.engine.requests import fact_of, is_calling, objection
 from storyloop.engine.secrecy import without_secrets
 from storyloop.ports import Journal, Request
@@ -25,6 +27,10 @@ from storyloop.views.rows import row_of
 
 _INBOX_GLANCE = 1.0  # seconds between two looks into the inbox while deeds are under way
 _BETWEEN = (StartStory, StartReview, ScrubWorktree, FinishRun)  # deeds between two stories, or behind the last
+
+
+# What counts from here on: side by side with others, a deed may come to it when it is no longer owed.
+_COUNTED = (StoryStarted, CallStarted)
 
 
 class _Abandoned(BaseException):
@@ -36,6 +42,8 @@ class _Deed:
     """One effect under way. Mutable: a thread and the writer share it."""
 
     effect: Effect
+    lane: int | None
+    is_late: bool = False  # it is no longer owed, and nothing has come of it yet
     stop: threading.Event = field(default_factory=threading.Event)
     stored: threading.Event = field(default_factory=threading.Event)
 
@@ -124,20 +132,25 @@ class Engine:
 
     def _begin(self, owed: tuple[Effect, ...]) -> None:
         for effect in owed:
-            if effect.key not in self._deeds:
-                deed = _Deed(effect)
+            lane = lane_of(effect, self.state.going)
+            busy = lane is not None and any(deed.lane == lane for deed in self._deeds.values())
+            if effect.key not in self._deeds and not busy:
+                deed = _Deed(effect, lane)
                 self._deeds[effect.key] = deed
                 threading.Thread(target=self._do, args=(deed, self.state), name=effect.key, daemon=True).start()
 
     def _do(self, deed: _Deed, state: RunState) -> None:
         error: BaseException | None = None
         try:
-            for event in perform(deed.effect, state, self._hands, deed.stop):
-                deed.stored.clear()
-                self._require_writer()
-                self._news.put(_Fact(deed, event))
-                deed.stored.wait()
-                self._require_writer()
+            with closing(perform(deed.effect, state, self._hands, deed.stop)) as facts:
+                for event in facts:
+                    deed.stored.clear()
+                    self._require_writer()
+                    self._news.put(_Fact(deed, event))
+                    deed.stored.wait()
+                    self._require_writer()
+                    if deed.is_late:
+                        break
         except BaseException as problem:  # noqa: BLE001 - carried to the writer, which raises it
             error = problem
         self._news.put(_End(deed, error))
@@ -155,7 +168,9 @@ class Engine:
     def _take(self, news: _Fact | _End | _Nudge) -> None:
         match news:
             case _Fact(deed=deed, event=event):
-                self._append(event)
+                deed.is_late = isinstance(event, _COUNTED) and not self._owes(deed.effect)
+                if not deed.is_late:
+                    self._append(event)
                 deed.stored.set()
             case _End(deed=deed, error=error):
                 del self._deeds[deed.effect.key]
@@ -167,6 +182,9 @@ class Engine:
                     raise error
             case _Nudge():
                 pass
+
+    def _owes(self, effect: Effect) -> bool:
+        return any(owed.key == effect.key for owed in plan(self.state))
 
     def _append(self, event: Event) -> None:
         event = without_secrets(event, self._hands.secrets)

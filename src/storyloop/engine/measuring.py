@@ -23,6 +23,7 @@ from storyloop.core.purpose import (
     Probing,
     Reproving,
     SettingUp,
+    SettingUpLane,
     Trying,
     key_of,
 )
@@ -43,7 +44,7 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
     first = hands.checks.run(_order(effect, state, hands, "1"), stop)
     second = None
     # Red before the work is what a proof should be, so only what gates is looked at twice.
-    gates = not isinstance(effect.purpose, SettingUp | Probing)
+    gates = not isinstance(effect.purpose, SettingUp | SettingUpLane | Probing)
     if first is not None and gates and deserves_second_run(first):
         findings += _undo(effect, hands)
         second = hands.checks.run(_order(effect, state, hands, "2"), stop)
@@ -54,8 +55,8 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
     findings += _undo(effect, hands)
     if effect.tree is not None and owed == 1:
         hands.repository.remove_creations(hands.place, tree=effect.tree)
-    if isinstance(effect.purpose, SettingUp) and owed == 1:
-        findings += _after_set_up(state, hands)
+    if isinstance(effect.purpose, SettingUp | SettingUpLane) and owed == 1:
+        findings += _after_set_up(effect.purpose, state, hands)
     yield CommandMeasured(
         key=effect.key,
         at=hands.clock.now(),
@@ -128,7 +129,7 @@ def _order(effect: RunCommand, state: RunState, hands: Hands, run: str) -> Check
 def _git_access(effect: RunCommand) -> GitAccess:
     """Set-up is the user's word, and fetches submodules; in the final proof it also starts what agents wrote."""
     match effect.purpose:
-        case SettingUp(round=0):
+        case SettingUp(round=0) | SettingUpLane():
             return GitAccess.ALL
         case SettingUp():
             return GitAccess.SUBMODULES
@@ -147,9 +148,11 @@ def _undo(effect: RunCommand, hands: Hands) -> tuple[Finding, ...]:
     return (Finding("check-changed-files", detail),)
 
 
-def _after_set_up(state: RunState, hands: Hands) -> tuple[Finding, ...]:
+def _after_set_up(purpose: SettingUp | SettingUpLane, state: RunState, hands: Hands) -> tuple[Finding, ...]:
     """What set-up made and git does not ignore belongs to no story: it is ignored from here on."""
-    repository, place, tree = hands.repository, hands.place, files_in_hand(state.going)
+    repository, place = hands.repository, hands.place
+    is_lane = isinstance(purpose, SettingUpLane)
+    tree = state.going.lanes[purpose.lane].tree if is_lane else files_in_hand(state.going)
     changed = repository.undo_changes(place, tree=tree)
     ignored = repository.ignore_creations(place, tree=tree)
     findings: list[Finding] = []
@@ -172,6 +175,8 @@ def _round(effect: RunCommand, state: RunState) -> tuple[int, int]:
     progress, policy = state.going, state.effective_config()
     match effect.purpose:
         case SettingUp(number=number):
+            return number, len(policy.worktree.setup) - number
+        case SettingUpLane(number=number):
             return number, len(policy.worktree.setup) - number
         case Baselining():
             done = len(progress.opening.baseline)

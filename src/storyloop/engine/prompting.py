@@ -18,6 +18,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
 from storyloop.core.steps import errand_of
 from storyloop.core.telling import Handover, PromptValues
+from storyloop.core.train import lane_worktree
 from storyloop.core.words import SameAgentRetryReason, Severity
 from storyloop.ports import artifact_path
 from storyloop.views.report import evidence_line
@@ -38,7 +39,7 @@ _WHY_AGAIN = {
 def values_of(state: RunState, work: Work) -> PromptValues:
     """What the prompt of the call that is owed now may be made of."""
     progress, policy = state.going, state.effective_config()
-    errand, cs = errand_of(work, progress.continuation)
+    errand, cs = errand_of(work)
     attempt = attempt_of(cs)
     reuse = cs.xsd_retry_session_reuse_pending or cs.same_agent_retry_pending
     reason = cs.same_agent_retry_reason
@@ -49,7 +50,7 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         drain=errand.drain,
         mode=mode_owed(cs),
         project=progress.spec.title,
-        artifact=artifact_path(progress.worktree, key),
+        artifact=artifact_path(lane_worktree(progress.worktree, work.lane or 0), key),
         checks={name: check.run for name, check in policy.checks.items()},
         attempt=attempt,
         attempts=max(1, policy.limits.continuations),
@@ -75,10 +76,13 @@ def values_of(state: RunState, work: Work) -> PromptValues:
             return _of_review(values, state, work)
         case _ if work.story == RUN:
             return values  # words for a commit of the review's fix
+        case Drain.CONFLICT:
+            # What was done about earlier clashes is no matter of this one's.
+            return replace(_of_story(values, state, work.story), since=work.since, clashes=work.clashes, handover=None)
         case Drain.ANALYSIS:
             return _of_analysis(_of_story(values, state, work.story), state, work)
         case _:
-            return _of_story(values, state, work.story)
+            return replace(_of_story(values, state, work.story), since=work.since)
 
 
 def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:

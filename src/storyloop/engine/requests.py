@@ -14,17 +14,17 @@ from storyloop.core.events import (
     StorySkipped,
 )
 from storyloop.core.passing import waiting_for_approval
-from storyloop.core.progress import Asking, Closing, ReviewEnd, StoryState, Work
+from storyloop.core.progress import Asking, Closing, Describing, ReviewEnd, StoryState, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import can_be_left
+from storyloop.core.steps import can_be_left, errand_of
 from storyloop.core.words import RunStatus
 from storyloop.ports import Request
 
 
 def is_calling(work: Work) -> bool:
     """Whether an agent may be running for this story."""
-    return isinstance(work.errand.stage, Calling)
+    return isinstance(errand_of(work)[0].stage, Calling) and not isinstance(work.stage, Describing)
 
 
 def fact_of(state: RunState, request: Request, now: datetime) -> Event:

@@ -38,6 +38,7 @@ from storyloop.core.purpose import (
     Purpose,
     Reproving,
     SettingUp,
+    SettingUpLane,
     Trying,
 )
 from storyloop.core.run_state import phase_key
@@ -205,7 +206,8 @@ def _phase_of(purpose: Purpose) -> str:
         case Reproving() | Checking(story=""):
             return phase_key(Drain.FIX, RUN)
         case (
-            Probing(story=story)
+            SettingUpLane(story=story)
+            | Probing(story=story)
             | Checking(story=story)
             | Demonstrating(story=story)
             | Trying(of=Checking(story=story) | Demonstrating(story=story))

@@ -57,6 +57,7 @@ from storyloop.core.purpose import (
     Probing,
     Reproving,
     SettingUp,
+    SettingUpLane,
     Trying,
 )
 from storyloop.core.reduce import reduce
@@ -77,6 +78,7 @@ _ASKED = {
 _ROLES = {
     Drain.ANALYSIS: " to judge what no command proves",
     Drain.COMMIT: " for a commit message",
+    Drain.CONFLICT: " to reconcile it with what has landed meanwhile",
 }
 
 
@@ -154,6 +156,11 @@ def line_of(event: Event, state: RunState) -> str | None:
             return f"{story}: waits for a human; its work is set aside"
         case QuestionAnswered(story=story, text=text):
             return f"{story}: a human answers: {_first_line(text)}"
+        case StoryTakenUp(key=key, story=story, pin=pin, clashes=clashes) if "/turn/" in key:
+            if not state.going.work[story].since:
+                return None  # nothing has landed since it began: it lands as it was proven
+            come = f"clashes in {', '.join(clashes[:4])}" if clashes else "is proven anew" if pin else "clashes"
+            return f"{story}: its turn to land: on what has landed meanwhile, it {come}"
         case StoryTakenUp(story=story, pin=pin):
             told = "is taken up again" if pin else "is taken up again, on the branch as it is: what it had done clashes"
             return f"{story}: {told}"
@@ -207,6 +214,8 @@ def _measured(event: CommandMeasured, state: RunState) -> str:
     match event.purpose:
         case SettingUp():
             return f"set-up `{event.command}` {shown}"
+        case SettingUpLane(story=story, lane=lane):
+            return f"{story}: set-up `{event.command}` in worktree {lane} {shown}"
         case Baselining(check=check):
             inherited = "" if reading.is_green else " (inherited: shown, not gating until it is first green)"
             return f"base commit: check {check} {shown}{inherited}"
@@ -306,7 +315,7 @@ def _next(event: CallEnded, state: RunState) -> str:
         return f"; waits until {clock_time(waiting.until)}"
     if work is None:
         return ""
-    errand, _ = errand_of(work, state.going.continuation)
+    errand, _ = errand_of(work)
     is_another = errand.drain is event.drain and errand.ref != event.ref
     return f"; falls back to {errand.ref}" if is_another else ""
 

@@ -7,6 +7,7 @@ a call inherits it, so the agent of a run that died keeps its seat for as long a
 
 import fcntl
 import os
+import threading
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +35,7 @@ class FileAccounts:
             file.unlink(missing_ok=True)
             return
         self._make(file.parent)
-        new = file.with_name(f"{file.name}.{os.getpid()}")
+        new = file.with_name(f"{file.name}.{threading.get_native_id()}")
         new.write_bytes(msgspec.json.encode(limited))
         new.replace(file)
 

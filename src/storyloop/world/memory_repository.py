@@ -19,7 +19,7 @@ import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Finding, Pin
-from storyloop.ports import Author, Place, Remains, ScratchRef, Snapshot
+from storyloop.ports import Author, Merged, Place, Remains, ScratchRef, Snapshot
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import shown
 from storyloop.world.scratch import MOST_UNKEPT, spare_refs
@@ -252,21 +252,24 @@ class MemoryRepository:
             lines += difflib.unified_diff(before, after, f"a/{_shown(path)}", f"b/{_shown(path)}", lineterm="")
         return "\n".join(lines)[:most]
 
-    def merged(self, commit: str, onto: str) -> str | None:
+    def merged(self, commit: str, onto: str) -> Merged:
         """File by file: two changes of one file clash, wherever in it they are."""
+        clashes: list[str] = []
         theirs, ours = self._commits[commit].tree, self.tree_of(onto)
         base, merged = self._trees[self.tree_of(self._commits[commit].parent or commit)], self.tree_files(ours)
-        for path in base.keys() | self._trees[theirs].keys():
+        for path in sorted(base.keys() | self._trees[theirs].keys()):
             before, wanted = base.get(path), self._trees[theirs].get(path)
             if wanted == before or wanted == merged.get(path):
                 continue
-            if merged.get(path) != before:
-                return None
-            if wanted is None:
+            if (here := merged.get(path)) != before:
+                clashes.append(_shown(path))
+                sides, both = (here or b"", wanted or b""), here is not None and wanted is not None
+                merged[path] = b"<<<<<<< ours\n%b=======\n%b>>>>>>> theirs\n" % sides if both else b"".join(sides)
+            elif wanted is None:
                 del merged[path]
             else:
                 merged[path] = wanted
-        return self._make_tree(merged)
+        return Merged(self._make_tree(merged), tuple(clashes))
 
     def remains(self, place: Place) -> Remains | None:
         if place.worktree not in self._worktrees:
@@ -289,8 +292,10 @@ class MemoryRepository:
         for ref in refs:
             del self.refs[ref.name]
 
-    def close_worktree(self, place: Place) -> None:
+    def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:
         self._worktrees.pop(place.worktree, None)
+        if with_branch:
+            self.refs.pop(f"refs/heads/{place.branch}", None)
 
     def _line(self, commit: str | None) -> Iterator[str]:
         while commit is not None:

@@ -15,9 +15,9 @@ import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
-from storyloop.ports import Author, Place, Remains, ScratchRef, Snapshot
+from storyloop.ports import Author, Merged, Place, Remains, ScratchRef, Snapshot
 from storyloop.world import guard, index, scratch, worktree
-from storyloop.world.git import Git, shown
+from storyloop.world.git import Git, GitFailed, shown
 from storyloop.world.workplace import Opened, Workplace, held, own_directory
 
 _EMPTY_TREE = {
@@ -186,11 +186,15 @@ class GitRepository:
         patch = self._patch(old_tree, new_tree, "--find-renames")
         return patch[: 4 * most].decode(errors="replace")[:most]
 
-    def merged(self, commit: str, onto: str) -> str | None:
-        argv = ("merge-tree", "--write-tree", "--no-messages", onto, commit)
-        if self._git.ask(*argv).code in (_CLASHES, _TOO_OLD):
+    def merged(self, commit: str, onto: str) -> Merged | None:
+        argv = ("merge-tree", "--write-tree", "--no-messages", "--name-only", "-z", onto, commit)
+        answer = self._git.ask(*argv)
+        if answer.code == _TOO_OLD:
             return None
-        return self._git.line(*argv)
+        if answer.code not in (0, _CLASHES):
+            raise GitFailed(argv, answer.code, shown(answer.err))
+        tree, *clashes = answer.out.rstrip(b"\0").split(b"\0")
+        return Merged(tree.decode(), tuple(shown(path) for path in dict.fromkeys(clashes)))
 
     def remains(self, place: Place) -> Remains | None:
         own = own_directory(place)
@@ -209,14 +213,15 @@ class GitRepository:
         steps = "".join(f"delete {ref.name} {ref.commit}\n" for ref in refs)
         self._git.run("update-ref", "--no-deref", "--stdin", stdin=steps.encode())
 
-    def close_worktree(self, place: Place) -> None:
-        own = own_directory(place)
+    def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:
+        own, ref = own_directory(place), f"refs/heads/{place.branch}"
         if not own.exists():
             return
         with _telling_the_operator(place), held(own) as hold:
             opened = self._opened.pop(str(own), None) or worktree.read_opened(own)
-            if opened is not None:
-                worktree.close_worktree(place, opened, msgspec.structs.replace(self._git, hold=hold))
+            worktree.close_worktree(place, opened, msgspec.structs.replace(self._git, hold=hold))
+            if with_branch and self._git.has(ref):
+                self._git.run("update-ref", "-d", ref)
 
     def _patch(self, old_tree: str, new_tree: str, *how: str) -> bytes:
         return self._git.run(

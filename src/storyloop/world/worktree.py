@@ -105,8 +105,13 @@ def is_ours(place: Place, opened: Opened) -> bool:
     return not os.path.lexists(place.worktree) or (git_file.is_file() and git_file.read_bytes() == opened.git_file)
 
 
-def close_worktree(place: Place, opened: Opened, repository: Git) -> None:
+def close_worktree(place: Place, opened: Opened | None, repository: Git) -> None:
     """Remove directory and registration; what is not surely ours, or kept nowhere else, is moved aside instead."""
+    if opened is None:
+        if _read_intent(own := own_directory(place)) is not None:
+            _remove_half_made(place, repository)
+            (own / "intent.json").unlink()
+        return
     at = workplace(place, opened, repository)
     # Killed half-way, what is left of it is known for ours by its name.
     doomed = at.root.with_name(f".{at.root.name}.storyloop-removed")
