@@ -101,6 +101,9 @@ SPECIAL: dict[str, dict[str, tuple[str, str]]] = {
     "aider": {
         "err500": (IN_VAIN, "The model stumbled."),
         "err529": (IN_VAIN, "The model is overloaded."),
+        **dict.fromkeys(("cut", "garbage", "error-event", "stall"), (OK, "")),  # it asks for no stream
+        **dict.fromkeys(("hang", "huge"), (IN_VAIN, "It took too long and was ended.")),
+        "sigint": ("transient", "Its turn broke off."),  # with exit status 0
     },
     "mini": {
         **dict.fromkeys(("cut", "garbage", "error-event", "stall"), (OK, "")),  # it asks for no stream
@@ -122,12 +125,10 @@ USED = {
     "pi": (WRITTEN, RESUMED),
     "kimi": (None, None),
 }
-# Those that have no session to take up; and aider's model is offered no tool, so that no turn is played to it.
-MET_BY_ALL = ("write", "err401", "err429", "err429long", "err500", "err529", "refused", "context")
+# Those that have no session to take up.
 PLAYED = {
     **dict.fromkeys(USED, tuple(USUAL)),
-    "mini": tuple(scenario for scenario in USUAL if scenario != "resume"),
-    "aider": MET_BY_ALL,
+    **dict.fromkeys(("mini", "aider"), tuple(scenario for scenario in USUAL if scenario != "resume")),
 }
 
 every_recording = pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.name}")
