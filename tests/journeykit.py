@@ -16,14 +16,17 @@ from storyloop.archive import Archive
 from storyloop.config.layers import Flags
 from storyloop.core.artifacts import Analysis, ConflictResult, DevelopmentResult, FixResult, Issues, Plan
 from storyloop.core.events import (
+    BranchPushed,
     CallEnded,
     CallStarted,
     CommandMeasured,
+    DeliveryFailed,
     Event,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
+    PullRequestOpened,
     QuestionAnswered,
     RequestRefused,
     ReviewStarted,
@@ -50,6 +53,7 @@ from storyloop.core.events import (
 )
 from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Answered, CallReport, Ending, Failed, Finding, Interrupted, Malformed
+from storyloop.core.forge import PullRequest
 from storyloop.core.policy import Drain
 from storyloop.core.purpose import (
     RUN,
@@ -98,7 +102,9 @@ class Act(_Said, frozen=True, kw_only=True):
     """One thing that a person does, and the facts that come of it."""
 
     # run | resume | retry | skip | answer | approve | reject, or what happens outside: turns (another script),
-    # put (a file), delete (the worktree), later (time), limit (of an account, met by another run)
+    # put (a file), delete (the worktree), later (time), limit (of an account, met by another run), push (a commit of
+    # somebody else's to this branch of the remote), close | merge (the pull request), trouble (what push or the forge's
+    # `path` meets from here on; without text it is over); or deliver
     do: str
     flags: dict[str, Any] = {}
     story: str = ""
@@ -145,6 +151,9 @@ class Expected(_Said, frozen=True, kw_only=True):
     kept: dict[str, dict[str, str]] = {}  # by story: the files besides the base's that its pins keep
     findings: list[str] = []
     inherited: list[str] = []
+    pull_requests: list[str] = []  # as "open draft main <- feature/journey: title"
+    remote: dict[str, str] = {}  # by branch: the subject of its commit
+    body: list[str] = []  # sentences of the last pull request's body
     waited: float | None = None  # seconds in all, by the hand-wound clock
     told: list[Told] = []
     report: list[str] = []  # sentences that the report has,
@@ -159,6 +168,7 @@ class Journey(_Said, frozen=True, kw_only=True):
     spends_calls: bool = False  # what comes of it depends on the number of calls, so a call that a cut costs tells
     memory: bool = True  # false where only real git can play it
     files: dict[str, str] = msgspec.field(default_factory=lambda: {"base.txt": "base\n"})
+    remote: bool = False  # there is one, with a forge; in memory
     brief: str = ""  # a free-form spec, in the place of stories
     story: list[StorySaid] = []
     config: dict[str, Any] = {}
@@ -255,6 +265,12 @@ def told(event: Event) -> str:
             return "resumed" + (" amended" if event.policy else "")
         case RunCleaned():
             return f"cleaned {event.what}"
+        case BranchPushed():
+            return "pushed" + _findings(event.findings)
+        case PullRequestOpened():
+            return f"pull request {event.number}" + " draft" * event.draft + ("" if event.created else " updated")
+        case DeliveryFailed():
+            return f"no {event.step}: {event.trouble}"
         case RunFinished():
             return "finished " + ("shipped" if event.shipped else "not shipped")
         case _:
@@ -324,6 +340,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     kept: dict[str, list[dict[str, str]]]
     findings: list[str]
     inherited: list[str]
+    pull_requests: list[str]
+    remote: dict[str, str]
     handover: bool  # one is left in the worktree
     calls: int  # that were begun; those that a cut cost, too
 
@@ -344,6 +362,9 @@ class World(Protocol):
     def turns(self, agent: str, turns: list[dict[str, Any]]) -> None: ...
     def later(self, seconds: float) -> None: ...
     def limit(self, account: str, seconds: float) -> None: ...
+    def happen(self, act: Act) -> None: ...
+    def pull_requests(self) -> list[PullRequest]: ...
+    def remote(self) -> dict[str, str]: ...
     def told(self, call: str) -> str: ...
     def report(self, state: RunState) -> str: ...
 
@@ -369,6 +390,13 @@ class Play:
                 self.exits.append(exit_code(state))
             case "retry" | "skip" | "answer" | "approve" | "reject":
                 self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
+            case "deliver":
+                if not {"pull request", "no push", "no pull request"}.intersection(map(_kind, self._news())):
+                    self.world.service().deliver(self.run_id, draft=bool(act.flags), watch=lambda *_: None)
+                self.known = self.state()
+                self.exits.append(int(bool(self.known.going.delivery.trouble)))
+            case "push" | "close" | "merge" | "trouble":
+                self.world.happen(act)
             case "put":
                 self.world.put(self.known, act.path, act.text)
             case "delete":
@@ -449,9 +477,19 @@ class Play:
             kept={name: [_text(self.world.pinned(ref)) for ref in s.pins] for name, s in stories.items() if s.pins},
             findings=[finding.what for finding in state.going.findings],
             inherited=list(state.going.inherited),
+            pull_requests=[_shown(one) for one in self.world.pull_requests()],
+            remote=self.world.remote(),
             handover=self.world.handover(state),
             calls=state.going.ledger.calls,
         )
+
+
+def _kind(fact: str) -> str:
+    return next((kind for kind in ("pull request", "no push", "no pull request") if fact.startswith(kind)), "")
+
+
+def _shown(one: PullRequest) -> str:
+    return f"{one.state} {'draft ' * one.draft}{one.base} <- {one.head}: {one.title}"
 
 
 def _text(files: Mapping[str, bytes]) -> dict[str, str]:

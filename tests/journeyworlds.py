@@ -22,7 +22,7 @@ import tomlkit
 from msgspec.structs import replace
 
 from gitkit import files_of, git, isolated, make_repository, write_file
-from journeykit import BRANCH, Journey, Understudy
+from journeykit import BRANCH, Act, Journey, Understudy
 from storyloop.agents.memory import MemoryAgents
 from storyloop.agents.script import parse_script
 from storyloop.archive import Archive
@@ -30,6 +30,7 @@ from storyloop.config.layers import Flags
 from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measured
+from storyloop.core.forge import ForgeTrouble, PullRequest, PullRequestState, Trouble
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
@@ -40,6 +41,7 @@ from storyloop.views.report import report
 from storyloop.wiring import make_service
 from storyloop.world.accounts import FileAccounts, MemoryAccounts
 from storyloop.world.clock import HandClock
+from storyloop.world.memory_forge import MemoryForge
 from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.notifier import SilentNotifier
 from storyloop.world.papers import MemoryPapers
@@ -119,7 +121,7 @@ READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "has_worktree", "tip", "tree_of", "changes"}
     | {"remains", "scratch_refs"}
     | {"additions", "diff", "merged", "limit"}
-    | {"guard", "end_left", "wait", "activity", "now"}
+    | {"contents", "find", "get", "name", "guard", "end_left", "wait", "activity", "now"}
 )
 
 
@@ -257,6 +259,7 @@ class _MemoryCheckout:
     """The user's checkout: settings and spec are files of the test's directory, the rest is in memory."""
 
     warnings = ()
+    head_branch = "main"
 
     def __init__(self, root: Path, repository: MemoryRepository) -> None:
         self.root, self.identity, self.head = str(root), repository.identity, repository.base
@@ -279,6 +282,11 @@ class MemoryWorld:
         self.cuts: dict[int, Point] = {}  # where the processes with these numbers are cut
         self.clock = HandClock(START, step=step)
         self.repository = MemoryRepository({path: text.encode() for path, text in journey.files.items()})
+        self.trouble: dict[str, Trouble] = {}  # by what is asked: of the forge, or `push`
+        if journey.remote:
+            self.repository.remotes["origin"] = {"main": self.repository.base}
+        self.repository.before_push = lambda: self._met("push")
+        self.forge = MemoryForge(lambda branch: self.remote_commits().get(branch, ""), before=self._met)
         self.journal = MemoryJournal()
         self.papers = MemoryPapers()
         self.accounts = MemoryAccounts()
@@ -308,6 +316,7 @@ class MemoryWorld:
                 secrets=Redactor(SECRETS),
                 symbols=symbols_reader,
                 place=place,
+                forge=lambda: Sharp(self.forge, knife, "world"),
                 report=lambda state, last: report(state, self._account(state, last), self.clock.now()),
             )
 
@@ -369,6 +378,35 @@ class MemoryWorld:
 
     def limit(self, account: str, seconds: float) -> None:
         self.accounts.learn(account, None, _elsewhere(self.clock.now() + timedelta(seconds=seconds)))
+
+    def happen(self, act: Act) -> None:
+        match act.do:
+            case "push":
+                self.repository.remotes["origin"][act.path] = self.repository.base[::-1]
+            case "trouble" if act.text:
+                self.trouble[act.path] = Trouble(act.text)
+            case "trouble":
+                self.trouble.pop(act.path)
+            case _:
+                state = PullRequestState.CLOSED if act.do == "close" else PullRequestState.MERGED
+                self.forge.end(len(self.forge.pull_requests), state)
+
+    def _met(self, call: str) -> None:
+        if call in self.trouble:
+            raise ForgeTrouble(self.trouble[call], f"There is trouble with {call}.", "Let it pass.")
+
+    def remote_commits(self) -> dict[str, str]:
+        return self.repository.remotes.get("origin", {})
+
+    def pull_requests(self) -> list[PullRequest]:
+        return self.forge.pull_requests
+
+    def remote(self) -> dict[str, str]:
+        theirs = {self.repository.base[::-1]: "somebody else's"}
+        return {
+            branch: theirs.get(commit) or self.repository.describe(commit)[2].splitlines()[0]
+            for branch, commit in self.remote_commits().items()
+        }
 
     def told(self, call: str) -> str:
         return self.workers.told[call]
@@ -446,6 +484,15 @@ class RealWorld:
     def limit(self, account: str, seconds: float) -> None:
         until = datetime.now(UTC) + timedelta(seconds=seconds)
         FileAccounts(self._home / "state").learn(account, None, _elsewhere(until))
+
+    def happen(self, act: Act) -> None:
+        raise AssertionError(act.do)
+
+    def pull_requests(self) -> list[PullRequest]:
+        return []
+
+    def remote(self) -> dict[str, str]:
+        return {}
 
     def told(self, call: str) -> str:
         (found,) = (self._home / "state" / "runs").glob(f"*/calls/{call}/prompt")

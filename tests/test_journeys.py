@@ -19,7 +19,7 @@ def played(journey: Journey, play: Play) -> None:
     """Play it act by act, and compare with everything that its file says."""
     for act in journey.act:
         facts = play.act(act)
-        if act.do in ("run", "resume"):
+        if act.do in ("run", "resume", "deliver"):
             assert (those(facts, act.facts) if journey.width > 1 else facts) == act.facts.splitlines()
             assert play.exits[-1] == act.exit
     assert play.known == play.state()
@@ -33,6 +33,9 @@ def played(journey: Journey, play: Play) -> None:
     assert {name: besides(journey, pins) for name, pins in outcome.kept.items()} == expect.kept
     assert outcome.findings == expect.findings
     assert outcome.inherited == expect.inherited
+    assert (outcome.pull_requests, outcome.remote) == (expect.pull_requests, expect.remote)
+    body = next((one.body for one in reversed(play.world.pull_requests())), "")
+    assert [text for text in expect.body if text not in body] == []
     assert not outcome.handover or play.state().going.work
     assert outcome.calls == expect.calls
     for told in expect.told:

@@ -18,7 +18,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.errors import OperatorError
 from storyloop.core.events import Event
 from storyloop.core.facts import CallReport, Change, Finding, Measured, Pin
-from storyloop.core.forge import ForgeCheck, PullRequest, PullRequestText, Thread
+from storyloop.core.forge import ForgeCheck, PullRequest, PullRequestText, Pushed, Thread
 from storyloop.core.policy import AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
@@ -179,6 +179,11 @@ class Checkout(Protocol):
     def head_tree(self) -> str: ...
 
     @property
+    def head_branch(self) -> str:
+        """The branch that is checked out; empty if none is."""
+        ...
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know of this repository before a run."""
         ...
@@ -212,6 +217,15 @@ class ScratchRef(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     commit: str
     is_spare: bool  # every file in it is also on a branch, under a tag, or under a ref that is not spare
+
+
+class PushOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be on a remote, under the run's branch."""
+
+    remote: str  # by its name
+    commit: str
+    own: str  # what we pushed last; empty: nothing
+    base: str  # the branch that a pull request should go to, if the remote has it; else it is the default one
 
 
 class Repository(Protocol):
@@ -336,6 +350,14 @@ class Repository(Protocol):
 
     def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
         """Delete these refs if they still are what they were: all, or none where one has moved."""
+        ...
+
+    def push(self, place: Place, order: PushOrder, stop: threading.Event) -> Pushed | None:
+        """Have the remote's branch hold the commit, with an explicit lease; None when `stop` was set meanwhile.
+
+        Raises `ForgeTrouble`: never pushed is the default branch, nor over commits that are not in the commit and that
+        we did not push. Done again, it finds the commit there.
+        """
         ...
 
     def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:

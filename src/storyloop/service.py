@@ -18,6 +18,7 @@ from storyloop.archive import Archive
 from storyloop.config.layers import NO_FLAGS, Flags
 from storyloop.config.load import Loaded, amended, load, refuse_secrets
 from storyloop.core.bounds import Bounds, bounds
+from storyloop.core.delivery import delivery_step
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed, WorktreeLost
 from storyloop.core.judge import unprovable
@@ -354,6 +355,7 @@ class Service(Archive):
             branch=place.branch,
             base=prepared.checkout.head,
             base_tree=prepared.checkout.head_tree,
+            base_branch=prepared.checkout.head_branch,
             reuse_branch=prepared.reuse_branch,
             worktree=place.worktree,
             session_id=session_id_of(place.worktree),
@@ -408,6 +410,34 @@ class Service(Archive):
             lock.release()
             raise
         return Drive(tools, lock, place, state=state, seq=seq, opened=resumed)
+
+    def deliver(self, run_id: str, *, draft: bool, watch: Watcher) -> RunState:
+        """Push the run's branch and open its pull request now, as the configuration is now; what is missing is told.
+
+        The run stays as it is, ended or not. Raises UserError where there is nothing to deliver.
+        """
+        tools = self._tools
+        lock = self._locked(run_id)
+        try:
+            state, seq = load_state(tools.journal, run_id)
+            _require_deliverable(state)
+            place, policy = self._place(state), load(root=Path(state.going.checkout), environ=tools.environ).policy
+            if draft:
+                told = msgspec.structs.replace(policy.pull_request, draft=True)
+                policy = msgspec.structs.replace(policy, pull_request=told)
+            hands, last = tools.hands(place, msgspec.structs.replace(state, config=policy)), list[Event]()
+
+            def seen(event: Event, state: RunState) -> None:
+                last[:] = [event]
+                watch(event, state)
+
+            engine, number = Engine(tools.journal, hands, state=state, seq=seq, watch=seen), state.going.delivery.number
+            while engine.state.going.delivery.number == number:
+                engine.do(delivery_step(engine.state.going, policy))
+            hands.papers.save_report(place, hands.report(engine.state, last[0]))
+            return engine.state
+        finally:
+            lock.release()
 
     def _settled_inbox(self, state: RunState, seq: int) -> tuple[RunState, int]:
         """Requests that came while nobody had the run, turned into facts; nothing of any story is under way."""
@@ -575,6 +605,15 @@ def _require_proofs(spec: Spec, policy: Policy) -> None:
     if lacking:
         what, cure = _LACKING[policy.require]
         raise UserError(f"{', '.join(lacking)}: {what}.", f'{cure}; or set [proof] require = "none" to go without.')
+
+
+def _require_deliverable(state: RunState) -> None:
+    run = state.run_id[:8]
+    if state.status is RunStatus.RUNNING:
+        cure = f"Go on with it first: `storyloop resume {run}`."
+        raise UserError(f"Run {run} broke off, and what it was at is not saved yet.", cure)
+    if state.going.tip == state.going.base:
+        raise UserError(f"Run {run} has committed nothing.", "There is nothing to deliver.")
 
 
 def _can_go_on(state: RunState) -> bool:

@@ -45,6 +45,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.world.checkout import GitCheckout
     from storyloop.world.checks import SupervisedChecks
     from storyloop.world.clock import RealClock
+    from storyloop.world.forges import forge_of
     from storyloop.world.notifier import AppriseNotifier
     from storyloop.world.papers import WorktreePapers
     from storyloop.world.process import is_alive, sweep
@@ -63,17 +64,22 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     def hands(place: "Place", state: "RunState") -> "Hands":
         identity, checkout = state.going.repository, state.going.checkout
         fencing = Fencing(environ, state=home, git_dir=identity, agent_homes=agent_homes)
+        policy, repository = (
+            state.effective_config(),
+            GitRepository(identity=identity, checkout=checkout, environ=environ),
+        )
         return Hands(
             clock=clock,
-            repository=GitRepository(identity=identity, checkout=checkout, environ=environ),
+            repository=repository,
             agents=ProcessAgents(environ, fencing=fencing),
             checks=SupervisedChecks(environ, fencing=fencing),
-            prompts=TemplatePrompts(state.effective_config().prompts),
+            prompts=TemplatePrompts(policy.prompts),
             papers=WorktreePapers(),
             accounts=FileAccounts(home),
             secrets=secrets,
             symbols=symbols_reader,
             place=place,
+            forge=lambda: forge_of(repository.remote_url(policy.pull_request.remote), policy.forge, environ),
             report=lambda state, last: report(state, account_of(_told(journal, state, last)), clock.now()),
         )
 

@@ -32,6 +32,8 @@ _limits = [
     click.option("--max-time", metavar="DURATION", help="Stop after so long, such as 90m or 8h."),
     click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="Work on so many stories at one time."),
     click.option("--no-wait", is_flag=True, help="Park instead of waiting for a quota's reset (exit 4)."),
+    click.option("--pr/--no-pr", "pull_request", default=None, help="Push the branch and open a pull request for it."),
+    click.option("--draft", is_flag=True, help="Open that pull request as a draft."),
     click.option("--step/--no-step", default=None, help="Park before each commit until you approve it (exit 3)."),
 ]
 _output = [

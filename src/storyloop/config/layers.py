@@ -49,6 +49,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
 
 
+_YOURS = ("notify", "forge.url")  # what would send secrets of the user's to wherever a repository says
+
+
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line says; the user's own hand, so it may also loosen."""
 
@@ -62,6 +65,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     step: bool | None = None
     no_review: bool = False
     pull_request: bool | None = None
+    draft: bool = False
 
     def said(self) -> Iterator[tuple[str, str, object]]:
         """Each flag that was given, the setting it stands for, and the value it gives."""
@@ -75,6 +79,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
             ("--parallel", "limits.parallel", self.parallel),
             ("--no-review", "review.enabled", False if self.no_review else None),
             ("--no-pr" if create is False else "--pr", "pull_request.create", create),
+            ("--draft", "pull_request.draft", self.draft or None),
         )
         return (row for row in rows if row[2] is not None)
 
@@ -147,7 +152,7 @@ def say_document(document: Document, said: Said) -> None:
     lines = lines_of(document.text)
     for key, value in _leaves(tree):
         origin = Origin(document.source, str(document.path), _line(key, lines))
-        if document.source is Source.REPOSITORY and key.startswith("notify"):
+        if document.source is Source.REPOSITORY and key.startswith(_YOURS):
             said.object_to(origin, f"{key} is yours to say, not a repository's.", "Move it to your own file.")
         elif (setting := lookup(key)) is not None:
             said.read(setting, key, value=value, origin=origin)

@@ -14,7 +14,17 @@ import msgspec
 
 from storyloop.config import kinds
 from storyloop.config.kinds import Kind, nearest
-from storyloop.core.policy import Drain, NewTests, Occasion, OnExhausted, Policy, Require, SandboxMode, Tampering
+from storyloop.core.policy import (
+    Drain,
+    ForgeKind,
+    NewTests,
+    Occasion,
+    OnExhausted,
+    Policy,
+    Require,
+    SandboxMode,
+    Tampering,
+)
 from storyloop.core.words import Severity
 
 # The built-in agents, which need no entry: the names of the table in `agents.profiles`, which is beside us.
@@ -53,7 +63,6 @@ _DRAINS = {
     Drain.PR: "Who writes the pull request's text; runs only when bound here.",
     Drain.CONFLICT: "Who settles clashes between stories.",
 }
-_RUN_LATER = (Drain.PR,)
 
 SETTINGS = (
     Setting("agents.*.kind", kinds.one_of(WrittenKind), "How the agent is spoken to."),
@@ -66,7 +75,7 @@ SETTINGS = (
     Setting("agents.*.account", kinds.TEXT, "Agents of one account share its limits."),
     Setting("agents.*.parallel", kinds.count(1), "The most calls of it at one time on this machine."),
     Setting("chains.default", kinds.CHAIN, "The agents to ask, the preferred one first."),
-    *(Setting(f"drains.{drain}", kinds.CHAIN, _DRAINS[drain], drain in _RUN_LATER) for drain in Drain),
+    *(Setting(f"drains.{drain}", kinds.CHAIN, _DRAINS[drain]) for drain in Drain),
     Setting("checks.*", kinds.CHECK, "A command that must be green; they run in the order of the file."),
     Setting("worktree.setup", kinds.TEXTS, "Commands that are run once in each new worktree."),
     Setting("worktree.copy", kinds.PATHS_INSIDE, "Ignored files of the checkout to bring along."),
@@ -105,8 +114,11 @@ SETTINGS = (
     Setting("budget.story.time", kinds.DURATION, "The most time of its agents."),
     Setting("review.enabled", kinds.SWITCH, "Whether the finished stories are reviewed."),
     Setting("review.severity", kinds.one_of(Severity), "The least severity of issues that are mended."),
-    Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened.", True),
-    Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft.", True),
+    Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened."),
+    Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft."),
+    Setting("pull_request.remote", kinds.TEXT, "The remote of your clone that it is pushed to."),
+    Setting("forge.kind", kinds.one_of(ForgeKind), "Which forge it is, where the remote's host does not tell."),
+    Setting("forge.url", kinds.TEXT, "Where the forge is, if not at that host; your own file alone may say it."),
     Setting("notify.urls", kinds.URLS, "Where word is sent, by Apprise; your own file alone may say it."),
     Setting("notify.on", kinds.some_of(Occasion), "When word is sent."),
     Setting("sandbox.mode", kinds.one_of(SandboxMode), "How far agents and checks are fenced in."),

@@ -5,7 +5,8 @@ starts anew. Each story is one errand, one more for its commit message and one f
 where those drains are bound, and one for its clashes with others where stories are worked on side by side; and the same
 once more if the final proof sends it back. Each cycle of the review is
 two: the review itself and the fix behind it, with its message. What a human asks for later (`retry`) adds one
-errand and one round of the final proof each time, and says so. The plan of a free-form spec is one more errand; as
+errand and one round of the final proof each time, and says so. The words of a pull request are one more, where they
+are asked for. The plan of a free-form spec is one more errand; as
 long as it is not there, the most that a plan may hold stands for it.
 """
 
@@ -78,7 +79,8 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
     returns = may_return(spec, policy)
     cycles = limits.review_cycles if policy.review.enabled and iterations + returns else 0
     per_cycle = limits.calls_of(Drain.REVIEW) + limits.calls_of(Drain.FIX) + wording  # which no story's budget bounds
-    calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_of(Drain.PLAN)
+    described = limits.calls_of(Drain.PR) if policy.pull_request.create and policy.chain_of(Drain.PR) else 0
+    calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_of(Drain.PLAN) + described
     if budget.calls is not None:
         calls = min(calls, budget.calls)
     agent_seconds = calls * limits.call_timeout

@@ -11,12 +11,14 @@ from storyloop.core.artifacts import (
     DevelopmentResult,
     FixResult,
     Issues,
+    PrText,
     Question,
 )
 from storyloop.core.asking import asked, taken_up
 from storyloop.core.attempt import fell_short, given_up, not_read, was_read, worked
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
+from storyloop.core.delivery import worded
 from storyloop.core.draft import Draft
 from storyloop.core.errand import Delivered, Errand, GivenUp
 from storyloop.core.errors import IllegalTransition
@@ -25,7 +27,7 @@ from storyloop.core.feedback import declined
 from storyloop.core.passing import afforded
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, Drain
-from storyloop.core.progress import Building, Describing, Judging, Planning, Reconciling, TakingUp, Work
+from storyloop.core.progress import Building, Describing, Judging, Planning, Reconciling, TakingUp, Wording, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.review import as_development, disputed, is_disputed, review_failed, reviewed
 from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
@@ -123,7 +125,7 @@ def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
 def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
     """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
     work = work_of(run, story, event)
-    expect(isinstance(work.stage, Planning | Building | Judging | Reconciling | Describing), run, event)
+    expect(isinstance(work.stage, Planning | Building | Judging | Reconciling | Describing | Wording), run, event)
     return work, *errand_of(work)
 
 
@@ -147,6 +149,10 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             reconciled(run, work, reconciling, result, event)
         case GivenUp(reason=reason), Reconciling() as reconciling:
             not_reconciled(run, work, reconciling, reason, event)
+        case Delivered(artifact=PrText() as text), Wording():
+            worded(run, text)
+        case GivenUp(), Wording():
+            worded(run, None)
         case Delivered(artifact=Issues() as issues), Building():
             reviewed(run, work, issues, event.at)
         case GivenUp(reason=reason), Building() if errand.drain is Drain.REVIEW:

@@ -16,6 +16,7 @@ from storyloop.core.facts import Finding
 from storyloop.core.knowledge import Learning, ProjectKnowledge
 from storyloop.core.policy import AgentRef, Policy
 from storyloop.core.progress import (
+    Delivery,
     Feedback,
     FinalProof,
     Lane,
@@ -74,6 +75,7 @@ class Draft(RunSteps):
     review: Review
     feedback: Feedback | None
     final: FinalProof
+    delivery: Delivery
     plans: int
     parked: Parked | None
     failure: str

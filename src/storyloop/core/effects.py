@@ -138,6 +138,20 @@ class ParkRun(_Effect, frozen=True, kw_only=True, tag="park_run"):
     reason: str
 
 
+class PushBranch(_Effect, frozen=True, kw_only=True, tag="push_branch"):
+    """Make the branch on the remote this commit, over nothing that is not ours; `own` is what we last pushed."""
+
+    remote: str
+    commit: str
+    own: str
+
+
+class OpenPullRequest(_Effect, frozen=True, kw_only=True, tag="open_pull_request"):
+    """Open the branch's pull request, or bring the open one up to date; one that is new is a draft if it says so."""
+
+    draft: bool
+
+
 class FinishRun(_Effect, frozen=True, kw_only=True, tag="finish_run"):
     """Write the report and end the run."""
 
@@ -163,5 +177,7 @@ Effect = (
     | ResolveThread
     | ScrubWorktree
     | ParkRun
+    | PushBranch
+    | OpenPullRequest
     | FinishRun
 )

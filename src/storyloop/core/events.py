@@ -10,7 +10,7 @@ import msgspec
 
 from storyloop.core.errand import Mode
 from storyloop.core.facts import CallReport, Finding, Measured, Pin, Suspicion
-from storyloop.core.forge import ForgeCheck, Thread
+from storyloop.core.forge import DeliveryStep, ForgeCheck, Pushed, Thread, Trouble
 from storyloop.core.knowledge import ProjectKnowledge, StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
 from storyloop.core.progress import Feedback, ParkedFor
@@ -39,6 +39,7 @@ class RunOpened(_Event, frozen=True, kw_only=True, tag="run_opened"):
     reuse_branch: bool
     worktree: str
     session_id: str
+    base_branch: str = ""  # the branch that was checked out; empty if none was
     knowledge: ProjectKnowledge = ProjectKnowledge()  # of the last run on this branch, where it is reused
     feedback: Feedback | None = None  # what it follows up, where that is a pull request
 
@@ -302,6 +303,33 @@ class RunCleaned(_Event, frozen=True, kw_only=True, tag="run_cleaned"):
     refs: tuple[str, ...] = ()  # that are gone
 
 
+class BranchPushed(_Event, frozen=True, kw_only=True, tag="branch_pushed"):
+    """The remote's branch of this name holds this commit of ours."""
+
+    pushed: Pushed
+    template: str = ""  # the repository's own for pull requests, as the run's base has it, bounded
+    findings: tuple[Finding, ...] = ()
+
+
+class PullRequestOpened(_Event, frozen=True, kw_only=True, tag="pull_request_opened"):
+    """The branch's pull request is on the forge as it should be: opened now, or an open one brought up to date."""
+
+    forge: str
+    number: int
+    url: str
+    draft: bool
+    created: bool
+
+
+class DeliveryFailed(_Event, frozen=True, kw_only=True, tag="delivery_failed"):
+    """The branch could not be pushed, or its pull request not be opened; the run's work is as it was."""
+
+    step: DeliveryStep
+    trouble: Trouble
+    problem: str
+    cure: str
+
+
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     """The run is over: shipped, or not."""
 
@@ -341,5 +369,8 @@ Event = (
     | RunParked
     | RunResumed
     | RunCleaned
+    | BranchPushed
+    | PullRequestOpened
+    | DeliveryFailed
     | RunFinished
 )

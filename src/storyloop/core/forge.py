@@ -87,6 +87,21 @@ class Trouble(StrEnum):
     BROKEN = "broken"  # an error of its own, or an answer that makes no sense
 
 
+class Pushed(msgspec.Struct, frozen=True, kw_only=True):
+    """A branch of ours as a remote has it."""
+
+    remote: str
+    commit: str
+    base: str  # the remote's branch that a pull request goes to
+
+
+class DeliveryStep(StrEnum):
+    """What a delivery is made of."""
+
+    PUSH = "push"
+    PULL_REQUEST = "pull request"
+
+
 class ForgeTrouble(StoryloopError):  # noqa: N818 - it names what was met
     """A call to the forge came to nothing, or it is not known to what; the work itself is safe."""
 

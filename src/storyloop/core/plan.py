@@ -11,6 +11,7 @@ from typing import assert_never
 
 from storyloop.core.asking import deadline_of, question_line
 from storyloop.core.budget import run_refuses
+from storyloop.core.delivery import owed_delivery
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -68,6 +69,7 @@ from storyloop.core.progress import (
     Reconciling,
     StoryState,
     TakingUp,
+    Wording,
     Work,
     is_set_aside,
     waiting_of,
@@ -194,7 +196,8 @@ def _next_story(state: RunState, taken: set[int]) -> tuple[Effect, ...]:
         return (_scrub(progress, progress.final.rounds + 1),)
     if (look := look_owed(progress, policy)) is not None:
         return (look,)
-    return (FinishRun(key=f"finish/{progress.resumes}", shipped=is_shipped(progress)),)
+    finish = FinishRun(key=f"finish/{progress.resumes}", shipped=is_shipped(progress))
+    return (owed_delivery(progress, policy) or finish,)
 
 
 def _scrub(progress: Progress, proof: int) -> Effect:
@@ -216,7 +219,7 @@ def _story(state: RunState, work: Work, *, ahead: tuple[AgentRef, ...] = ()) -> 
         case Preparing():
             purpose = owed_probes(work, progress.spec.story(work.story))[0]
             return (_run(state, purpose, command=_command_of(progress, policy, purpose), tree=work.tree),)
-        case Planning() | Building():
+        case Planning() | Building() | Wording():
             return _errand(state, work, ahead)
         case Planned(spec=spec):
             return (WriteSpec(key=f"{prefix}/write", spec=spec),)

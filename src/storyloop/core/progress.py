@@ -10,13 +10,13 @@ from enum import StrEnum
 
 import msgspec
 
-from storyloop.core.artifacts import Asks, CommitMessage, DevelopmentResult, Issue, Question, Triage
+from storyloop.core.artifacts import Asks, CommitMessage, DevelopmentResult, Issue, PrText, Question, Triage
 from storyloop.core.chain import CoolingTable
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.facts import Finding, Pin, Suspicion
-from storyloop.core.forge import ForgeCheck, Thread
+from storyloop.core.forge import ForgeCheck, Pushed, Thread
 from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Reproving, Trying, label_of
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending
@@ -177,6 +177,10 @@ class Approving(msgspec.Struct, frozen=True, tag="approving"):
     landing: "Landing"
 
 
+class Wording(msgspec.Struct, frozen=True, tag="wording"):
+    """The run's own errand for the words of its pull request."""
+
+
 class Closing(msgspec.Struct, frozen=True, tag="closing"):
     """The iteration is over; its handover is still to be removed."""
 
@@ -196,6 +200,7 @@ Stage = (
     | Describing
     | Landing
     | Leaving
+    | Wording
     | Closing
 )
 
@@ -390,6 +395,22 @@ class Parked(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What has become of the branch on its remote, and of its pull request there."""
+
+    number: int = 0  # deliveries that are over, however they ended
+    settled: str = ""  # what the last of them was of, so that it is not owed again
+    pushed: Pushed | None = None
+    pushed_in: int = 0  # the number of the delivery that did
+    template: str = ""
+    asked: bool = False  # somebody was asked to word the pull request,
+    text: PrText | None = None  # and did
+    pull_request: int = 0
+    url: str = ""
+    drafted: bool = False  # it is a draft because it was opened as one by us
+    trouble: str = ""  # what was in the way of the last delivery, and what to do about it
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a run's state that the reference lacks."""
 
@@ -399,6 +420,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     base_tree: str
     worktree: str
     checkout: str
+    base_branch: str = ""  # that was checked out when the run began
     reuse_branch: bool = False
     tip: str  # what we last made the run's branch point at
     tip_tree: str
@@ -415,6 +437,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     review: Review = Review()
     feedback: Feedback | None = None
     final: FinalProof = FinalProof()
+    delivery: Delivery = Delivery()
     plans: int = 0  # plans that were begun: none for a spec that had its stories, one more each time one has failed
     parked: Parked | None = None
     failure: str = ""  # why the run ended before its stories did
@@ -426,7 +449,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def waiting_of(work: Work) -> Waiting | None:
     """What this work waits for, if it waits."""
     match work.stage:
-        case Planning() | Building():
+        case Planning() | Building() | Wording():
             errand = work.errand
         case Judging():
             errand = work.analysis

@@ -12,18 +12,22 @@ from msgspec.structs import replace
 from storyloop.core.asking import answered, set_aside, unanswered
 from storyloop.core.attempt import proof_measured, story_rejected
 from storyloop.core.calling import call_ended, call_started, limit_learned, story_taken_up, wait_ended
+from storyloop.core.delivery import branch_pushed, delivery_failed, is_delivering, pull_request_opened
 from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
+    BranchPushed,
     CallEnded,
     CallStarted,
     CommandMeasured,
+    DeliveryFailed,
     Event,
     FeedbackSeen,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
+    PullRequestOpened,
     QuestionAnswered,
     RequestRefused,
     ReviewStarted,
@@ -116,6 +120,9 @@ _AT_ANY_TIME = (
     | WorktreeLost
     | RunResumed
     | RunCleaned
+    | BranchPushed
+    | PullRequestOpened
+    | DeliveryFailed
 )
 
 
@@ -182,6 +189,7 @@ def _opened(event: RunOpened) -> RunState:
         base=event.base,
         base_tree=event.base_tree,
         worktree=event.worktree,
+        base_branch=event.base_branch,
         reuse_branch=event.reuse_branch,
         tip=event.base,
         tip_tree=event.base_tree,
@@ -282,6 +290,12 @@ def _fold(run: Draft, event: Event) -> None:
             resumed(run, event)
         case RunCleaned():
             pass  # it is told, and changes nothing of where the run stands
+        case BranchPushed():
+            branch_pushed(run, event)
+        case PullRequestOpened():
+            pull_request_opened(run, event)
+        case DeliveryFailed():
+            delivery_failed(run, event)
         case RunFinished(shipped=shipped):
             is_open = any(standing.state is StoryState.OPEN for standing in run.stories.values())
             expect(not (run.work or run.final.owed or is_open), run, event)
@@ -379,6 +393,8 @@ def _machine_state(run: Draft) -> MachineState:
         return MachineState.PROVING
     if is_initializing(run):
         return MachineState.INITIALIZING
+    if is_delivering(run) and not run.work:
+        return MachineState.CREATING_PR
     if not run.work:
         return MachineState.WAITING if is_between_looks(run) else MachineState.PICKING_STORY
     work = max(run.work.values(), key=_shows)
@@ -423,4 +439,5 @@ _ASKING: dict[Drain, MachineState] = {
     Drain.ANALYSIS: MachineState.PROVING,
     Drain.COMMIT: MachineState.COMMITTING,
     Drain.CONFLICT: MachineState.RUNNING_AGENT,
+    Drain.PR: MachineState.CREATING_PR,
 }

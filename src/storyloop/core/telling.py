@@ -59,3 +59,4 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     concerns: tuple[Concern, ...] = ()  # what is to be judged of what was said of a pull request
     issues: tuple[Issue, ...] = ()  # what reviews found and is open,
     account: str = ""  # and what was said to have been done about it
+    form: str = ""  # the repository's template for the text of a pull request

@@ -17,6 +17,7 @@ _WORK: dict[MachineState, set[MachineState]] = {
         _S.COMMITTING,
         _S.REVIEWING,
         _S.CORRECTING,
+        _S.CREATING_PR,
         _S.COMPLETED,
     },
     _S.RUNNING_AGENT: {_S.PICKING_STORY, _S.CORRECTING, _S.PROVING, _S.LANDING, _S.COMMITTING},
@@ -43,7 +44,7 @@ _WORK: dict[MachineState, set[MachineState]] = {
     },
     _S.REVIEWING: {_S.PICKING_STORY, _S.CORRECTING, _S.PROVING},
     _S.CORRECTING: {_S.PICKING_STORY, _S.RUNNING_AGENT, _S.REVIEWING, _S.PROVING, _S.LANDING, _S.COMMITTING},
-    _S.CREATING_PR: {_S.COMPLETED},
+    _S.CREATING_PR: {_S.PICKING_STORY, _S.RUNNING_AGENT, _S.COMPLETED},
 }
 _PAUSES = {_S.WAITING, _S.PARKED}
 LEGAL: dict[MachineState, set[MachineState]] = {

@@ -82,6 +82,7 @@ def resumed(run: Draft, event: RunResumed) -> None:
     policy = run.effective_config()
     # A failed or parked run leaves that state here; where it then stands follows from the rest of the state.
     if stands:
+        run.delivery = replace(run.delivery, settled="", asked=False)
         run.transition_to(_taken_up(run), event.at)
     run.status = RunStatus.RUNNING
     run.parked, run.failure, run.resumes = None, "", run.resumes + 1

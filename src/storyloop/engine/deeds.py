@@ -17,8 +17,10 @@ from storyloop.core.effects import (
     FinishRun,
     LandStory,
     LeaveStory,
+    OpenPullRequest,
     OpenWorktree,
     ParkRun,
+    PushBranch,
     ResolveThread,
     RunCommand,
     ScrubWorktree,
@@ -49,6 +51,7 @@ from storyloop.core.spec_file import dump_spec
 from storyloop.core.words import RunStatus
 from storyloop.engine.answering import answer_thread, resolve_thread, see_feedback
 from storyloop.engine.calls import call_agent
+from storyloop.engine.delivering import open_pull_request, push_branch
 from storyloop.engine.hands import Hands
 from storyloop.engine.landing import (
     clean_handover,
@@ -111,6 +114,10 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             yield from resolve_thread(effect, state, hands)
         case ScrubWorktree():
             yield from scrub_worktree(effect, state, hands)
+        case PushBranch():
+            yield from push_branch(effect, state, hands, stop)
+        case OpenPullRequest():
+            yield from open_pull_request(effect, state, hands, stop)
         case ParkRun(key=key, what=what, reason=reason):
             parked = RunParked(key=key, at=hands.clock.now(), what=what, reason=reason)
             save_report(parked, state, hands)

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from storyloop.core.effects import CallAgent, Effect, FinishRun, RunCommand, ScrubWorktree, StartReview, StartStory
+from storyloop.core.effects import (
+    CallAgent,
+    Effect,
+    FinishRun,
+    OpenPullRequest,
+    PushBranch,
+    RunCommand,
+    ScrubWorktree,
+    StartReview,
+    StartStory,
+)
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import CallStarted, Event, RunInterrupted, StoryStarted
 from storyloop.core.plan import plan
@@ -26,7 +36,14 @@ from storyloop.ports import Journal, Request
 from storyloop.views.rows import row_of
 
 _INBOX_GLANCE = 1.0  # seconds between two looks into the inbox while deeds are under way
-_BETWEEN = (StartStory, StartReview, ScrubWorktree, FinishRun)  # deeds between two stories, or behind the last
+_BETWEEN = (
+    StartStory,
+    StartReview,
+    ScrubWorktree,
+    PushBranch,
+    OpenPullRequest,
+    FinishRun,
+)  # deeds between two stories, or behind the last
 
 
 # What counts from here on: side by side with others, a deed may come to it when it is no longer owed.
@@ -127,6 +144,11 @@ class Engine:
             trouble = OperatorError(told, "The run is as it was.", "Make room, then go on with `storyloop resume`.")
             self._trouble = self._trouble or trouble
         self._append(event)
+
+    def do(self, effect: Effect) -> None:
+        """Do this alone, here and now, whether the state owes it or not."""
+        for event in perform(effect, self.state, self._hands, threading.Event()):
+            self._append(event)
 
     # --- deeds ----------------------------------------------------------------------------------------
 

@@ -74,6 +74,8 @@ def values_of(state: RunState, work: Work) -> PromptValues:
             return _of_feedback(values, state, work)
         case Drain.REVIEW | Drain.FIX:
             return _of_review(values, state, work)
+        case Drain.PR:
+            return _of_pull_request(values, state)
         case _ if work.story == RUN:
             return values  # words for a commit of the review's fix
         case Drain.CONFLICT:
@@ -160,6 +162,21 @@ def _of_feedback(values: PromptValues, state: RunState, work: Work) -> PromptVal
         description=progress.spec.description,
         knowledge=render(state.knowledge, focus=focus, budget_tokens=_KNOWLEDGE_TOKENS),
         issues=(Issue(severity=severity, text=text, **place),),
+    )
+
+
+def _of_pull_request(values: PromptValues, state: RunState) -> PromptValues:
+    """With all that passed and how it was proven, what is left open, and the repository's own form."""
+    progress = state.going
+    told = [s for s in progress.spec.user_stories if progress.stories[s.id].state is StoryState.PASSED]
+    return replace(
+        values,
+        description=progress.spec.description,
+        stories=tuple(told),
+        summaries={r.story_id: r.work_summary for r in state.iterations if r.work_summary},
+        evidence=tuple(evidence_line(story.id, row) for story in told for row in evidence_rows(state, story)),
+        issues=tuple(known.issue for known in progress.review.open),
+        form=progress.delivery.template,
     )
 
 

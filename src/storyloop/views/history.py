@@ -7,15 +7,18 @@ from storyloop.core.artifacts import Analysis, Issues, Plan, Ruling
 from storyloop.core.budget import nearly_spent
 from storyloop.core.errand import Mode
 from storyloop.core.events import (
+    BranchPushed,
     CallEnded,
     CallStarted,
     CommandMeasured,
+    DeliveryFailed,
     Event,
     FeedbackSeen,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
     LimitLearned,
+    PullRequestOpened,
     QuestionAnswered,
     RequestRefused,
     ReviewStarted,
@@ -200,6 +203,12 @@ def line_of(event: Event, state: RunState) -> str | None:
             return f"run resumed ({state.going.resumes}){healed}"
         case RunCleaned(what=what, kept=kept):
             return f"cleaned up: {what}" + (f"; what lay there is kept by {', '.join(kept)}" if kept else "")
+        case BranchPushed(pushed=pushed):
+            return f"branch {state.branch} is on the remote {pushed.remote} as {pushed.commit[:12]}"
+        case PullRequestOpened(url=url, created=created, draft=draft):
+            return f"{'draft ' * draft}pull request {'opened' if created else 'brought up to date'}: {url}"
+        case DeliveryFailed(step=step, problem=problem, cure=cure):
+            return f"no {step}: {problem} {cure.rstrip('.')}"
         case RunFinished(shipped=shipped):
             return "run completed: every story passed" if shipped else "run ended without shipping"
         case _:

@@ -20,6 +20,7 @@ from storyloop.views.rows import (
     CriterionRow,
     StoryRow,
     check_rows,
+    delivery_line,
     final_line,
     issue_line,
     open_issues,
@@ -72,6 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # from its beginning to its end, or until now
     budgets: tuple[str, ...]  # of which most is spent
     account: Account
+    delivery: str  # of its pull request
     way_on: str | None
 
 
@@ -96,6 +98,7 @@ def report_of(state: RunState, account: Account, now: datetime) -> Report:
         seconds=state.run_duration_secs(now if state.status is RunStatus.RUNNING else state.going.last_at),
         budgets=tuple(nearly_spent(state).values()),
         account=account,
+        delivery=delivery_line(state),
         way_on=way_on(state),
     )
 
@@ -141,6 +144,8 @@ def way_on(state: RunState) -> str | None:
             return f"Try a story again with: storyloop retry {run} {blocked[0]}, then: storyloop resume {run}"
         case RunStatus.FAILED if state.going.review.end not in (None, ReviewEnd.CONVERGED):
             return f"Review once more with: storyloop retry {run} review, then: storyloop resume {run}"
+        case RunStatus.COMPLETED | RunStatus.FAILED if state.going.delivery.trouble:
+            return f"Deliver it with: storyloop deliver {run}"
         case RunStatus.FAILED if state.going.failure:
             return f"Mend the cause, then: storyloop resume {run}"
         case _:
@@ -202,6 +207,7 @@ def report(state: RunState, account: Account, now: datetime) -> str:
         f"{duration(told.seconds)}, {count(ledger.calls, 'agent call')}, {tokens(state.total_usage)}, "
         f"{money(ledger.total)}",
         told.final_proof,
+        *([told.delivery] if told.delivery else []),
         *told.budgets,
     ]
     checks = [
@@ -336,6 +342,7 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
         f"{told.review}; {told.final_proof}",
         *told.budgets,
         f"branch {state.branch}  at  {state.going.tip[:12]}",
+        *([told.delivery] if told.delivery else []),
         *([f"report {report_path}"] if report_path else []),
         *(["", *asked, ""] if (asked := question_lines(state)) else []),
         *([told.way_on] if told.way_on else []),

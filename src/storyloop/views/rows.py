@@ -54,6 +54,18 @@ def waits_for(state: RunState) -> Iterator[tuple[str, str]]:
             yield question_line(work.story, work.stage.question), f"answer {state.run_id[:8]} {work.story} TEXT"
         elif isinstance(work.stage, Approving):
             yield approval_line(work, work.stage.landing), f"approve {state.run_id[:8]} {work.story}".rstrip()
+    if state.going.delivery.trouble:
+        yield delivery_line(state), f"deliver {state.run_id[:8]}"
+
+
+def delivery_line(state: RunState) -> str:
+    """What has become of the branch's pull request; empty where nobody has asked for one."""
+    delivery = state.going.delivery
+    if delivery.trouble:
+        return f"not delivered: {delivery.trouble}"
+    if delivery.url and delivery.settled:
+        return f"pull request {delivery.url}"
+    return ""
 
 
 class QuestionRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The checkout that a user stands in, as git tells of it: the `Checkout` port."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,10 @@ class GitCheckout:
     @property
     def head_tree(self) -> str:
         return self._git.line("rev-parse", f"{self.head}^{{tree}}")
+
+    @property
+    def head_branch(self) -> str:
+        return os.fsdecode(self._git.ask("symbolic-ref", "--quiet", "--short", "HEAD").out).strip()
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,7 @@ import msgspec
 
 from storyloop.core.errors import OperatorError
 
+_GLANCE = 0.05
 LONGEST = 3600.0  # seconds: a checkout that fetches large files may take long, but nothing waits for ever
 
 _FLAGS = ("--no-optional-locks", "--no-pager", "--no-replace-objects")
@@ -93,20 +95,28 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = ""
     hold: int | None = None
 
-    def ask(self, *args: str | bytes, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Answer:
-        """Run git; any exit status is an answer.
+    def ask(
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Answer:
+        """Run git; any exit status is an answer. One that `stop` ends has the signal's.
 
         A worktree that another git is just adding makes every git fail that looks at all of them: it is asked again.
         """
-        answer = self._asked(*args, stdin=stdin, env=env)
+        answer = self._asked(*args, stdin=stdin, env=env, stop=stop)
         for _ in range(_TRIES):
             if answer.code == 0 or _HALF_MADE.search(answer.err) is None:
                 break
             time.sleep(_PAUSE)
-            answer = self._asked(*args, stdin=stdin, env=env)
+            answer = self._asked(*args, stdin=stdin, env=env, stop=stop)
         return answer
 
-    def _asked(self, *args: str | bytes, stdin: bytes, env: Mapping[str, str] | None) -> Answer:
+    def _asked(
+        self, *args: str | bytes, stdin: bytes, env: Mapping[str, str] | None, stop: threading.Event | None
+    ) -> Answer:
         argv = ["git", *_FLAGS]
         for setting in (*_SETTINGS, *_DURABLE):
             argv += ("-c", setting)
@@ -128,7 +138,7 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
         )
         with process:
             try:
-                out, err = process.communicate(stdin, LONGEST)
+                out, err = process.communicate(stdin, LONGEST) if stop is None else _watched(process, stop)
             except BaseException as error:  # whatever ends our waiting ends git and its filters
                 os.killpg(process.pid, signal.SIGKILL)
                 if isinstance(error, subprocess.TimeoutExpired):
@@ -160,6 +170,17 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
         }
         own = {"GIT_INDEX_FILE": self.index} if self.index else {}
         return {**handed_on, **_FORCED, **own, **extra}
+
+
+def _watched(process: "subprocess.Popen[bytes]", stop: threading.Event) -> tuple[bytes, bytes]:
+    """What a git printed that reads nothing; once `stop` is set, it is ended."""
+    for _ in range(int(LONGEST / _GLANCE)):
+        try:
+            return process.communicate(timeout=_GLANCE)
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                os.killpg(process.pid, signal.SIGKILL)
+    raise subprocess.TimeoutExpired(process.args, LONGEST)
 
 
 def shown(path: bytes) -> str:

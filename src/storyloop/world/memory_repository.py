@@ -13,15 +13,18 @@ import difflib
 import fnmatch
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Finding, Pin
-from storyloop.ports import Author, Merged, Place, Remains, ScratchRef, Snapshot
+from storyloop.core.forge import Pushed
+from storyloop.ports import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import shown
+from storyloop.world.remotes import is_due, no_remote, require_other
 from storyloop.world.scratch import MOST_UNKEPT, spare_refs
 
 _Files = dict[str, bytes]
@@ -54,6 +57,8 @@ class MemoryRepository:
         self._worktrees: dict[str, _Worktree] = {}
         self.checkout: _Files = {}
         self.refs: dict[str, str] = {}
+        self.remotes: dict[str, dict[str, str]] = {}  # by name: the commit of each branch; the first is the default
+        self.before_push: Callable[[], None] = lambda: None  # may raise, as a remote may
         self.identity = identity
         self.base = self._make_commit(self._make_tree(dict(files)), parent=None, message="base", at="")
         self.refs["refs/heads/main"] = self.base
@@ -236,7 +241,7 @@ class MemoryRepository:
 
     def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
         for path, data in sorted(self._trees[tree].items(), key=lambda file: os.fsencode(file[0])):
-            if _shown(path) in paths and len(data) <= most:
+            if {_shown(path), f"{_shown(os.path.dirname(path))}/"} & {*paths} and len(data) <= most:
                 yield _shown(path), data
 
     def graft(self, place: Place, *, base: str, tree: str, wanted: Callable[[str], bool]) -> str:
@@ -291,6 +296,22 @@ class MemoryRepository:
             raise OperatorError("A ref has moved.", "Nothing was deleted.", "Try again.")
         for ref in refs:
             del self.refs[ref.name]
+
+    def push(self, place: Place, order: PushOrder, stop: threading.Event) -> Pushed | None:
+        if stop.is_set():
+            return None
+        self.before_push()
+        there = self.remotes.get(order.remote)
+        if there is None:
+            raise no_remote(order.remote)
+        require_other(place.branch, next(iter(there), ""), remote=order.remote)
+        if is_due(place.branch, there.get(place.branch, ""), order=order, precedes=self._precedes):
+            there[place.branch] = order.commit
+        base = order.base if order.base in there else next(iter(there))
+        return Pushed(remote=order.remote, commit=order.commit, base=base)
+
+    def _precedes(self, one: str, other: str) -> bool:
+        return other in self._commits and one in self._line(other)
 
     def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:
         self._worktrees.pop(place.worktree, None)

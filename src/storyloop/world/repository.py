@@ -15,8 +15,9 @@ import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
-from storyloop.ports import Author, Merged, Place, Remains, ScratchRef, Snapshot
-from storyloop.world import guard, index, scratch, worktree
+from storyloop.core.forge import Pushed
+from storyloop.ports import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
+from storyloop.world import guard, index, remotes, scratch, worktree
 from storyloop.world.git import Git, GitFailed, shown
 from storyloop.world.workplace import Opened, Workplace, held, own_directory
 
@@ -212,6 +213,13 @@ class GitRepository:
     def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
         steps = "".join(f"delete {ref.name} {ref.commit}\n" for ref in refs)
         self._git.run("update-ref", "--no-deref", "--stdin", stdin=steps.encode())
+
+    def push(self, place: Place, order: PushOrder, stop: threading.Event) -> Pushed | None:
+        return remotes.push(self._git, place.branch, order, stop)
+
+    def remote_url(self, name: str) -> str:
+        """Where the remote of this name is. Raises `ForgeTrouble` where there is none."""
+        return remotes.url_of(self._git, name)
 
     def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:
         own, ref = own_directory(place), f"refs/heads/{place.branch}"
