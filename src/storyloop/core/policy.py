@@ -220,7 +220,7 @@ class ForgePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where pull requests are opened, when the remote's URL does not tell."""
 
     kind: ForgeKind | None = None
-    url: str = ""  # of the forge itself; the user's own file alone may say it, because tokens are sent there
+    url: str | None = None  # of the forge itself; the user's own file alone may say it, because tokens are sent there
 
 
 class Occasion(StrEnum):
