@@ -154,7 +154,8 @@ LEGAL = {
     "loading-spec": "generating-spec initializing waiting parked failed",
     "generating-spec": "loading-spec initializing waiting parked failed",
     "initializing": "picking-story running-agent waiting parked failed",
-    "picking-story": "running-agent proving landing committing reviewing correcting completed waiting parked failed",
+    "picking-story": "running-agent proving landing committing reviewing correcting creating-pr completed "
+    "waiting parked failed",
     "running-agent": "picking-story correcting proving landing committing waiting parked failed",
     "proving": "picking-story running-agent landing committing reviewing correcting creating-pr completed "
     "waiting parked failed",
@@ -163,7 +164,7 @@ LEGAL = {
     "waiting parked failed",
     "reviewing": "picking-story correcting proving waiting parked failed",
     "correcting": "picking-story running-agent reviewing proving landing committing waiting parked failed",
-    "creating-pr": "completed waiting parked failed",
+    "creating-pr": "picking-story running-agent completed waiting parked failed",
     "waiting": "loading-spec generating-spec initializing picking-story running-agent proving landing "
     "reviewing correcting committing creating-pr parked failed",
     "parked": "loading-spec generating-spec initializing picking-story running-agent proving landing "

@@ -393,10 +393,9 @@ def _machine_state(run: Draft) -> MachineState:
         return MachineState.PROVING
     if is_initializing(run):
         return MachineState.INITIALIZING
-    if is_delivering(run) and not run.work:
-        return MachineState.CREATING_PR
     if not run.work:
-        return MachineState.WAITING if is_between_looks(run) else MachineState.PICKING_STORY
+        idle = MachineState.WAITING if is_between_looks(run) else MachineState.PICKING_STORY
+        return MachineState.CREATING_PR if is_delivering(run) else idle
     work = max(run.work.values(), key=_shows)
     if is_set_aside(work):
         return MachineState.WAITING
