@@ -36,6 +36,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    RunUndone,
     SpecPlanned,
     StoryApproved,
     StoryLanded,
@@ -263,6 +264,8 @@ def told(event: Event) -> str:
             return f"parked {event.what}"
         case RunResumed():
             return "resumed" + (" amended" if event.policy else "")
+        case RunUndone():
+            return f"undone to {event.to}"
         case RunCleaned():
             return f"cleaned {event.what}"
         case BranchPushed():

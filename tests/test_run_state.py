@@ -169,7 +169,7 @@ LEGAL = {
     "reviewing correcting committing creating-pr parked failed",
     "parked": "loading-spec generating-spec initializing picking-story running-agent proving landing "
     "reviewing correcting committing creating-pr waiting failed",
-    "completed": "",
+    "completed": "picking-story",
     "failed": "picking-story initializing loading-spec",
 }
 

@@ -306,6 +306,13 @@ class Repository(Protocol):
         """Branch, index and files back to `commit`; untracked files go, ignored ones stay."""
         ...
 
+    def move_back(self, place: Place, *, commit: str, tip: str, label: str) -> str:
+        """Branch, index and files from `tip` back to `commit`; the ref that keeps the tip comes back.
+
+        Doing it again completes it. Raises UserError, with the way on, when the branch is at neither of the two.
+        """
+        ...
+
     def scrub(self, place: Place, *, commit: str, copy: Sequence[str]) -> None:
         """Files and index as in `commit`, and nothing else: ignored files go as well, `.storyloop` stays.
 

@@ -521,11 +521,12 @@ class Held:
     def __init__(self, tools: Tools, place: Place, hands: Hands, *, state: RunState, seq: int) -> None:
         self._tools, self.place, self.hands, self.state, self._seq = tools, place, hands, state, seq
 
-    def tell(self, event: Event) -> None:
-        """A fact of it is durable."""
-        self.state = reduce(self.state, event)
+    def tell(self, *events: Event) -> None:
+        """Facts of it are durable, all or none."""
+        for event in events:
+            self.state = reduce(self.state, event)
         row = row_of(self.state)
-        self._seq = self._tools.journal.append(self.state.run_id, [event], after=self._seq, row=row)
+        self._seq = self._tools.journal.append(self.state.run_id, events, after=self._seq, row=row)
 
 
 class Drive(AbstractContextManager["Drive"]):

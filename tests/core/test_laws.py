@@ -81,6 +81,7 @@ from storyloop.core.events import (
     RunFinished,
     RunInterrupted,
     RunResumed,
+    RunUndone,
     StoryApproved,
     StoryLanded,
     StoryLeft,
@@ -140,6 +141,7 @@ from storyloop.core.reduce import fold, reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
 from storyloop.core.steps import can_be_left, errand_of
+from storyloop.core.undoing import review_then, standings_then, steps_of
 from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
 MOST_FACTS = 5_000  # far more than any of these runs can have: who comes here does not end
@@ -1008,3 +1010,40 @@ EXPECTED |= {kind.__name__ for kind in [FinalProofBegun, WorktreeScrubbed, Revie
 EXPECTED |= {StoryApproved.__name__, StoryRejected.__name__}
 EXPECTED |= {"mended once more", *ReviewEnd} - {ReviewEnd.OSCILLATION}  # three cycles in one order: told in test_review
 EXPECTED |= {"sent back", "broken for good", "fell back", "continued", *(status.value for status in RunStatus)}
+
+
+@law(60)
+def test_whatever_is_undone_the_run_goes_on_from_there_and_ends(life: Life) -> None:
+    """Back to each of its steps; as many stories may be begun as are open, and no counter gives anything back."""
+    before, events = life.run.state, list(life.run.events)
+    if len(before.going.opening.baseline) < len(before.effective_config().checks):
+        return
+    for to in steps_of(enumerate(events, start=1), before.branch):
+        then = fold(events[: to.number])
+        assert then is not None
+        undone = RunUndone(
+            key=f"undone/{to.number}",
+            at=before.going.last_at,
+            to=to.number,
+            what="",
+            tip=to.tip,
+            tip_tree=to.tip_tree,
+            kept=(),
+            stories=standings_then(before, then),
+            knowledge=then.knowledge,
+            inherited=then.going.inherited,
+            review=review_then(before, then),
+        )
+        again = Life(replace(life.world, humans=0))
+        again.run.state, again.run.events = before, list(events)
+        again.run.happened(undone)
+        progress = again.run.state.going
+        standings = [standing.state for standing in progress.stories.values()]
+        assert (again.run.state.status, progress.work) == (RunStatus.INTERRUPTED, {})
+        assert progress.ledger.iterations_allowed == standings.count(StoryState.OPEN)
+        assert progress.ledger.calls == before.going.ledger.calls
+        assert (progress.tip, progress.tip_tree) == (to.tip, to.tip_tree)
+        passed = {name for name, s in then.going.stories.items() if s.state is StoryState.PASSED}
+        assert {name for name, s in progress.stories.items() if s.state is StoryState.PASSED} <= passed
+        again.run.happened(RunResumed(key=f"resumed/{progress.resumes + 1}", at=progress.last_at))
+        assert again.lived().run.state.status is not RunStatus.RUNNING

@@ -65,6 +65,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    RunUndone,
     StoryApproved,
     StoryLanded,
     StoryLeft,
@@ -240,6 +241,18 @@ def facts(run: Run) -> dict[str, Event]:
         "interrupted": RunInterrupted(**ids, reason="Ctrl-C"),
         "parked": RunParked(**ids, what=ParkedFor.HUMAN, reason="a question"),
         "resumed": RunResumed(**ids),
+        "undone": RunUndone(
+            **ids,
+            to=2,
+            what="all",
+            tip=tip,
+            tip_tree=tip_tree,
+            kept=(),
+            stories={},
+            knowledge=state.knowledge,
+            inherited=(),
+            review=state.going.review,
+        ),
         "tidied": RunCleaned(**ids, what="its worktree"),
         "finished-shipped": RunFinished(**ids, shipped=True),
         "finished-failed": RunFinished(**ids, shipped=False),
@@ -259,6 +272,8 @@ def test_only_these_facts_may_follow(state: str) -> None:
     run = STATES[state]()
     legal = set(f"{LEGAL[state]} {ALWAYS_IN_A_RUN}".split() if state in LEGAL else QUIET[state].split())
     legal |= {"tidied"}
+    unmeasured = ("just opened", "to be set up", "without a baseline", "failed at the set-up")
+    legal |= {"undone"} if state not in unmeasured else set()
     legal |= {"lost"} if state not in ("just opened", "completed") else set()  # a worktree that is there may go
     followed: set[str] = set()
     for name, fact in facts(run).items():

@@ -13,7 +13,7 @@ from storyloop.core.facts import CallReport, Finding, Measured, Pin, Suspicion
 from storyloop.core.forge import DeliveryStep, ForgeCheck, Pushed, Thread, Trouble
 from storyloop.core.knowledge import ProjectKnowledge, StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
-from storyloop.core.progress import Feedback, ParkedFor
+from storyloop.core.progress import Feedback, ParkedFor, Review, StoryProgress
 from storyloop.core.purpose import Purpose
 from storyloop.core.spec import Spec
 
@@ -330,6 +330,20 @@ class DeliveryFailed(_Event, frozen=True, kw_only=True, tag="delivery_failed"):
     cure: str
 
 
+class RunUndone(_Event, frozen=True, kw_only=True, tag="run_undone"):
+    """Somebody walked back what the run had done, to what held behind the event of this number."""
+
+    to: int
+    what: str
+    tip: str
+    tip_tree: str
+    kept: tuple[str, ...]  # refs that keep what was on the branch and in the worktree
+    stories: dict[str, StoryProgress]  # how those stand that had got further
+    knowledge: ProjectKnowledge
+    inherited: tuple[str, ...]
+    review: Review
+
+
 class RunFinished(_Event, frozen=True, kw_only=True, tag="run_finished"):
     """The run is over: shipped, or not."""
 
@@ -372,5 +386,6 @@ Event = (
     | BranchPushed
     | PullRequestOpened
     | DeliveryFailed
+    | RunUndone
     | RunFinished
 )

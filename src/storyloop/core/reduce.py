@@ -37,6 +37,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    RunUndone,
     SpecPlanned,
     StoryApproved,
     StoryLanded,
@@ -104,6 +105,7 @@ from storyloop.core.purpose import (
 from storyloop.core.review import is_shipped, review_reopened, review_started
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of, expect, is_initializing, is_opening, work_of
+from storyloop.core.undoing import undone
 from storyloop.core.wishes import inbox_seen, reopened, resumed, skipped
 from storyloop.core.words import MachineState, RunStatus
 
@@ -123,7 +125,10 @@ _AT_ANY_TIME = (
     | BranchPushed
     | PullRequestOpened
     | DeliveryFailed
+    | RunUndone
 )
+# These tell of a time in which no process had the run.
+_FROM_OUTSIDE = WorktreeLost | RunResumed | RunCleaned | RunUndone
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
@@ -155,7 +160,7 @@ def _take(run: Draft, event: Event) -> None:
     """Fold one fact into the draft."""
     if run.status is not _RUNNING:
         expect(isinstance(event, _AT_ANY_TIME), run, event)
-    elif event.at > run.last_at and not isinstance(event, RunResumed) and not _only_waits(run):
+    elif event.at > run.last_at and not isinstance(event, _FROM_OUTSIDE) and not _only_waits(run):
         run.active += (event.at - run.last_at).total_seconds()
     run.last_at = event.at
     _fold(run, event)
@@ -288,6 +293,8 @@ def _fold(run: Draft, event: Event) -> None:
             run.transition_to(MachineState.PARKED, event.at)
         case RunResumed():
             resumed(run, event)
+        case RunUndone():
+            undone(run, event)
         case RunCleaned():
             pass  # it is told, and changes nothing of where the run stands
         case BranchPushed():

@@ -157,5 +157,6 @@ def is_opening(run: Draft) -> bool:
 def is_initializing(run: Draft) -> bool:
     """Whether this is shown as the run's beginning: a worktree that was lost and is made again is none."""
     opening = run.opening
-    is_first = not opening.losses or len(opening.baseline) < len(run.effective_config().checks)
+    is_over = bool(opening.losses or run.final.rounds)
+    is_first = not is_over or len(opening.baseline) < len(run.effective_config().checks)
     return not run.set_up and is_opening(run) and is_first

@@ -53,7 +53,7 @@ LEGAL: dict[MachineState, set[MachineState]] = {
     **{pause: set(_WORK) | _PAUSES | {_S.FAILED} for pause in _PAUSES},
     # A retry: of a blocked story, of the set-up, or of the plan.
     _S.FAILED: {_S.PICKING_STORY, _S.INITIALIZING, _S.LOADING_SPEC},
-    _S.COMPLETED: set(),
+    _S.COMPLETED: {_S.PICKING_STORY},  # what it did was undone
 }
 ENDINGS = {_S.COMPLETED: RunStatus.COMPLETED, _S.FAILED: RunStatus.FAILED}
 ENDED = frozenset(ENDINGS.values())

@@ -28,6 +28,7 @@ from storyloop.core.events import (
     RunOpened,
     RunParked,
     RunResumed,
+    RunUndone,
     SpecPlanned,
     StoryApproved,
     StoryLanded,
@@ -201,6 +202,8 @@ def line_of(event: Event, state: RunState) -> str | None:
             again = opening.losses and not opening.worktree_opened
             healed = f"; its worktree is made again from branch {state.branch}" if again else ""
             return f"run resumed ({state.going.resumes}){healed}"
+        case RunUndone(what=what, tip=tip, kept=kept):
+            return f"undone: {what}; the branch is at {tip[:12]}, what left it is kept by {', '.join(kept)}"
         case RunCleaned(what=what, kept=kept):
             return f"cleaned up: {what}" + (f"; what lay there is kept by {', '.join(kept)}" if kept else "")
         case BranchPushed(pushed=pushed):

@@ -215,6 +215,14 @@ class MemoryRepository:
         self.remove_creations(place, tree=tree)
         self.refs[f"refs/heads/{place.branch}"] = commit
 
+    def move_back(self, place: Place, *, commit: str, tip: str, label: str) -> str:
+        if self.tip(place) not in (commit, tip):
+            raise UserError(f"The branch {place.branch} is somewhere else.", "Put it back.")
+        ref = f"refs/storyloop/{place.run_id}/{label}/tip"
+        self.refs[ref] = tip
+        self.reset(place, commit=commit)
+        return ref
+
     def scrub(self, place: Place, *, commit: str, copy: Sequence[str]) -> None:
         seat, wanted = self._seat(place), self._trees[self.tree_of(commit)]
         ours = {path: data for path, data in seat.files.items() if path.startswith(f"{PRIVATE}/")}

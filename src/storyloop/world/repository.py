@@ -138,6 +138,22 @@ class GitRepository:
             index.check_out(at, self.tree_of(commit))
             at.repository.run("update-ref", "--no-deref", at.branch_ref, commit)
 
+    def move_back(self, place: Place, *, commit: str, tip: str, label: str) -> str:
+        with self._at(place) as at:
+            now, ref = _require_tip(at), at.pin_ref(label, "tip")
+            if now not in (commit, tip):
+                raise UserError(
+                    f"The branch {place.branch} is at {now[:12]}, and not where the run has left it ({tip[:12]}).",
+                    f"Keep what is on it (`git branch NAME {place.branch}`), put the branch back "
+                    f"(`git -C {place.worktree} reset --keep {tip[:12]}`), then try again.",
+                )
+            if now == tip:
+                moved = f"option no-deref\nupdate {at.branch_ref} {commit} {tip}\n" if commit != tip else ""
+                at.repository.run("update-ref", "--stdin", stdin=f"update {ref} {tip}\n{moved}".encode())
+            guard.clear_leftovers(at)
+            index.check_out(at, self.tree_of(commit))
+            return ref
+
     def scrub(self, place: Place, *, commit: str, copy: Sequence[str]) -> None:
         with self._at(place) as at:
             guard.clear_leftovers(at)
