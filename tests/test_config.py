@@ -755,6 +755,7 @@ def test_a_key_or_a_section_can_be_asked_for(place: Place) -> None:
     loaded = place.load(repository=MINE)
     assert [(row.key, row.value) for row in rows(loaded, "review")] == [
         ("review.enabled", True),
+        ("review.per_story", False),
         ("review.severity", "major"),
     ]
     assert [row.key for row in rows(loaded, "agents.mine")] == ["agents.mine.kind", "agents.mine.command"]

@@ -113,6 +113,7 @@ SETTINGS = (
     Setting("budget.story.usd", kinds.AMOUNT, "The most money of it, in US dollars."),
     Setting("budget.story.time", kinds.DURATION, "The most time of its agents."),
     Setting("review.enabled", kinds.SWITCH, "Whether the finished stories are reviewed."),
+    Setting("review.per_story", kinds.SWITCH, "Whether each is reviewed before its commit, instead of all together."),
     Setting("review.severity", kinds.one_of(Severity), "The least severity of issues that are mended."),
     Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened."),
     Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft."),

@@ -19,6 +19,7 @@ from storyloop.core.policy import Drain, Require
 from storyloop.core.progress import Judging, Landing, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.spec import Story
+from storyloop.core.steps import chain_of, with_errand
 from storyloop.core.words import DevelopmentStatus
 
 _MOST_WORDS = 500  # characters of a judgement that the next attempt is told
@@ -26,20 +27,26 @@ _MOST_WORDS = 500  # characters of a judgement that the next attempt is told
 
 def analysis_asked(run: Draft, work: Work, landing: Landing, event: Event) -> Work | None:
     """The work while it is judged; None where nobody is bound to that, or where commands prove everything."""
-    policy = run.effective_config()
-    chain = policy.chain_of(Drain.ANALYSIS)
+    chain = run.effective_config().chain_of(Drain.ANALYSIS)
     if work.story == RUN or not chain or not _open_criteria(run.spec.story(work.story)):
         return None
-    key = f"{work.label}/{work.iteration}/{Drain.ANALYSIS}"
+    return asked_to_read(run, work, landing, Drain.ANALYSIS, event)
+
+
+def asked_to_read(run: Draft, work: Work, landing: Landing, drain: Drain, event: Event) -> Work:
+    """The work while somebody of this drain is asked about what is to land."""
+    reading = replace(work, stage=Judging(landing=landing, drain=drain, before=work.cs))
+    known = work.reviewer if drain is Drain.REVIEW else work.analysis
+    chain = chain_of(run, drain, work=reading)
     errand, cs = errands.asked_anew(
-        work.analysis or Errand(key=key, drain=Drain.ANALYSIS, chain=chain),
+        known or Errand(key=f"{work.label}/{work.iteration}/{drain}", drain=drain, chain=chain),
         work.cs.context_written().clear_continue_pending().clear_same_agent_retries(),
         chain=chain,
         table=run.cooling,
-        limits=policy.limits,
+        limits=run.effective_config().limits,
         now=event.at,
     )
-    return replace(work, analysis=errand, cs=cs, stage=Judging(landing=landing, before=work.cs))
+    return with_errand(run, reading, errand, cs)
 
 
 def judged(

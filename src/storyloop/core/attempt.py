@@ -7,14 +7,14 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.analysis import analysis_asked
-from storyloop.core.artifacts import DevelopmentResult
+from storyloop.core.artifacts import DevelopmentResult, Issues
 from storyloop.core.draft import Draft
 from storyloop.core.errand import GivenUp, Shortfall
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import CommandMeasured, Event, StoryRejected
 from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.judge import GreenButPartial, Passed, Short, gating_failures, judge, owed_measurements
-from storyloop.core.passing import afforded, passing, rejected, tried_anew
+from storyloop.core.passing import accepted, afforded, passing, rejected, tried_anew
 from storyloop.core.policy import AgentRef, Drain, OnExhausted, Require, Tampering, Way
 from storyloop.core.progress import (
     Building,
@@ -25,11 +25,12 @@ from storyloop.core.progress import (
     Preparing,
     Proving,
     Red,
+    ReviewEnd,
     StoryState,
     Work,
 )
 from storyloop.core.purpose import RUN, Checking, Demonstrating, Reproving
-from storyloop.core.review import owed_after_fix
+from storyloop.core.review import issues_to_mend, owed_after_fix, story_reviewed
 from storyloop.core.steps import errand_of, expect, with_errand, work_of
 from storyloop.core.train import in_line
 from storyloop.core.words import DevelopmentStatus
@@ -121,6 +122,24 @@ def was_read(run: Draft, work: Work, judging: Judging, found: tuple[Judged, ...]
         fell_short(run, work, found, event, evidence=landing.evidence)
 
 
+def was_reviewed(run: Draft, work: Work, judging: Judging, issues: Issues, event: Event) -> None:
+    """Somebody has reviewed the attempt: it lands, or the next one mends what was found, where there may be one."""
+    landing, work = judging.landing, story_reviewed(run, replace(work, cs=judging.before), issues)
+    assert work.review is not None
+    if work.review.end is not None:
+        accepted(run, work, landing, event)
+    else:
+        fell_short(run, work, issues_to_mend(run, work, landing), event, landing=landing)
+
+
+def _unmended(run: Draft, work: Work, landing: Landing, event: Event) -> None:
+    """It was proven, and nobody may mend it any more."""
+    assert work.review is not None
+    assert isinstance(work.errand.stage, GivenUp)
+    review = replace(work.review, end=ReviewEnd.FIXES, reason=work.errand.stage.reason)
+    accepted(run, replace(work, review=review), landing, event)
+
+
 def not_read(run: Draft, work: Work, judging: Judging, why: str, event: Event) -> None:
     """No analysis could be had, which says nothing of the work, but leaves criteria unproven."""
     landing, work = judging.landing, replace(work, cs=judging.before)
@@ -133,9 +152,18 @@ def not_read(run: Draft, work: Work, judging: Judging, why: str, event: Event) -
 
 
 def fell_short(
-    run: Draft, work: Work, shortfall: Shortfall, event: Event, *, evidence: tuple[Evidence, ...] = ()
+    run: Draft,
+    work: Work,
+    shortfall: Shortfall,
+    event: Event,
+    *,
+    evidence: tuple[Evidence, ...] = (),
+    landing: Landing | None = None,
 ) -> None:
-    """The next attempt, or the end of the story's attempts."""
+    """The next attempt, or the end of the story's attempts, which then lands as it is proven, if it is."""
+    if isinstance(work.errand.stage, GivenUp) and landing is not None:
+        _unmended(run, work, landing, event)
+        return
     if isinstance(work.errand.stage, GivenUp):  # it was green, and would have passed now that its attempts have ended
         given_up(run, replace(work, green=None), shortfall.reason, event, evidence=evidence)
         return
@@ -155,6 +183,9 @@ def fell_short(
     if work.pin is not None:
         work = replace(work, wanting=work.pin.tree)
     errand = afforded(run, work, errand)
+    if isinstance(errand.stage, GivenUp) and landing is not None:
+        _unmended(run, replace(work, errand=errand), landing, event)
+        return
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):
         given_up(run, work, errand.stage.reason, event, evidence=evidence)

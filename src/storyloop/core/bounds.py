@@ -3,11 +3,11 @@
 It is built on one cap alone: `Limits.calls_of`, which counts every start of an agent process in an errand and never
 starts anew. Each story is one errand, one more for its commit message and one for the analysis of its open criteria,
 where those drains are bound, and one for its clashes with others where stories are worked on side by side; and the same
-once more if the final proof sends it back. Each cycle of the review is
-two: the review itself and the fix behind it, with its message. What a human asks for later (`retry`) adds one
-errand and one round of the final proof each time, and says so. The words of a pull request are one more, where they
-are asked for. The plan of a free-form spec is one more errand; as
-long as it is not there, the most that a plan may hold stands for it.
+once more if the final proof sends it back. Each cycle of the review is two: the review itself and the fix behind it,
+with its message; where stories are reviewed one by one, each has one errand for that instead. What a human asks for
+later (`retry`) adds one errand and one round of the final proof each time, and says so; another round of the review
+adds its cycles. The words of a pull request are one more, where they are asked for. The plan of a free-form spec is one
+more errand; as long as it is not there, the most that a plan may hold stands for it.
 """
 
 import msgspec
@@ -74,10 +74,13 @@ def bounds_of(iterations: int, spec: Spec, policy: Policy, *, plans: int = 0) ->
     wording = worded * limits.calls_of(Drain.COMMIT)
     per_story = limits.calls_of(Drain.STORY) + wording + judged * limits.calls_of(Drain.ANALYSIS)
     per_story += (limits.parallel > 1) * limits.calls_of(Drain.CONFLICT)
+    cycles = limits.review_cycles * policy.review.enabled
+    if policy.review.per_story and cycles:  # one errand for all cycles of a story
+        per_story, cycles = per_story + limits.calls_of(Drain.REVIEW), 0
     if budget.story.calls is not None:
         per_story = min(per_story, budget.story.calls)
     returns = may_return(spec, policy)
-    cycles = limits.review_cycles if policy.review.enabled and iterations + returns else 0
+    cycles *= iterations + returns > 0
     per_cycle = limits.calls_of(Drain.REVIEW) + limits.calls_of(Drain.FIX) + wording  # which no story's budget bounds
     described = limits.calls_of(Drain.PR) if policy.pull_request.create and policy.chain_of(Drain.PR) else 0
     calls = (iterations + returns) * per_story + cycles * per_cycle + plans * limits.calls_of(Drain.PLAN) + described

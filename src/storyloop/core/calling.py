@@ -15,7 +15,7 @@ from storyloop.core.artifacts import (
     Question,
 )
 from storyloop.core.asking import asked, taken_up
-from storyloop.core.attempt import fell_short, given_up, not_read, was_read, worked
+from storyloop.core.attempt import fell_short, given_up, not_read, was_read, was_reviewed, worked
 from storyloop.core.chain import Cooling
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.delivery import worded
@@ -24,7 +24,7 @@ from storyloop.core.errand import Delivered, Errand, GivenUp
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned, StoryTakenUp, WaitEnded
 from storyloop.core.feedback import declined
-from storyloop.core.passing import afforded
+from storyloop.core.passing import afforded, not_reviewed
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, Drain
 from storyloop.core.progress import Building, Describing, Judging, Planning, Reconciling, TakingUp, Wording, Work
@@ -73,7 +73,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
     )
     run.cooling = table
     # Another one, if the run was resumed with it during the call.
-    chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
+    chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs), work=work)
     errand, cs = errands.rechained(errand, cs, chain=chain, table=table, now=event.at)
     snippet = report.snippet[-SNIPPET_CHARACTERS:] or work.snippet
     work = replace(work, snippet=snippet, spending=work.spending + spending)
@@ -139,6 +139,10 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
             plan_moved(run, work, planning, event)
         case Delivered(artifact=Analysis() as analysis), Judging() as judging if isinstance(event, CallEnded):
             was_read(run, work, judging, judged(run, work, judging.landing, analysis, event), event)
+        case Delivered(artifact=Issues() as issues), Judging() as judging:
+            was_reviewed(run, work, judging, issues, event)
+        case GivenUp(reason=reason), Judging(drain=Drain.REVIEW, landing=landing, before=before):
+            not_reviewed(run, replace(work, cs=before), landing, reason, event)
         case GivenUp(reason=reason), Judging() as judging:
             not_read(run, work, judging, reason, event)
         case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):

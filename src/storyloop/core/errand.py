@@ -148,7 +148,7 @@ def attempt_of(cs: ContinuationState) -> int:
     match cs.current_artifact:
         case ArtifactType.FIX_RESULT:
             return cs.fix_continuation_attempt
-        case ArtifactType.DEVELOPMENT_RESULT | ArtifactType.ANALYSIS:
+        case ArtifactType.DEVELOPMENT_RESULT | ArtifactType.ANALYSIS | ArtifactType.ISSUES:
             return cs.continuation_attempt
         case _:
             return 0
@@ -160,7 +160,7 @@ def mode_owed(cs: ContinuationState) -> Mode:
         return Mode.FORMAT_RETRY
     if cs.same_agent_retry_pending:
         return Mode.SAME_AGENT_RETRY
-    if cs.current_artifact in (ArtifactType.ANALYSIS, ArtifactType.CONFLICT_RESULT):
+    if cs.current_artifact in (ArtifactType.ANALYSIS, ArtifactType.ISSUES, ArtifactType.CONFLICT_RESULT):
         return Mode.FRESH  # who judges an attempt, or reconciles it, is told nothing of the one before
     # Something was handed over within the first attempt, too, if a question was answered.
     return Mode.CONTINUATION if attempt_of(cs) or cs.previous_status is not None else Mode.FRESH

@@ -137,6 +137,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         unproven_commit=False,
         author=work.errand.ref.agent,
         landed=1 + max(standing.landed for standing in run.stories.values()),
+        review=work.review or standing.review,
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}
     run.inherited = tuple(check for check in run.inherited if check not in green)

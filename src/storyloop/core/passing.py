@@ -1,7 +1,7 @@
 """From proven to its landing: a story's new tests are tried without the work, then its commit is worded.
 
-Under `--step` a human looks at it in between. What is approved is one tree, and exactly that is landed. A rejection
-spends an attempt as any other failure does, so it has an end.
+Somebody may be asked to review it, and under `--step` a human looks at it in between. What is approved is one tree, and
+exactly that is landed. A rejection spends an attempt as any other failure does, so it has an end.
 """
 
 from msgspec.structs import replace
@@ -16,9 +16,10 @@ from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Suspicion, SuspicionKind
 from storyloop.core.judge import owed_tries
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Approving, Describing, Doubting, Landing, Progress, Work
+from storyloop.core.progress import Approving, Describing, Doubting, Landing, Progress, ReviewEnd, Work
 from storyloop.core.purpose import RUN, Trying
-from storyloop.core.steps import expect, fresh_continuation, work_of
+from storyloop.core.review import is_reviewed_alone, story_review_asked
+from storyloop.core.steps import errand_of, expect, fresh_continuation, with_errand, work_of
 from storyloop.core.train import in_line
 from storyloop.core.words import DevelopmentStatus
 
@@ -121,7 +122,33 @@ def _approving(run: Draft, event: StoryApproved | StoryRejected) -> tuple[Work, 
 
 
 def _proven(run: Draft, work: Work, landing: Landing, event: Event) -> None:
+    """Its commit is owed, as soon as somebody has reviewed it, where that is wanted."""
+    if not is_reviewed_alone(run, work, landing):
+        accepted(run, work, landing, event)
+        return
+    reading = story_review_asked(run, work, landing, event)
+    if reading.review is not None and reading.review.end is not None:
+        accepted(run, reading, landing, event)
+        return
+    errand, cs = errand_of(reading)
+    errand = afforded(run, reading, errand)
+    with_errand(run, reading, errand, cs)
+    if isinstance(errand.stage, GivenUp):  # nobody can be asked at all
+        not_reviewed(run, replace(reading, cs=work.cs), landing, errand.stage.reason, event)
+
+
+def not_reviewed(run: Draft, work: Work, landing: Landing, why: str, event: Event) -> None:
+    """No review of the story could be had, which says nothing of the work."""
+    assert work.review is not None
+    accepted(run, replace(work, review=replace(work.review, end=ReviewEnd.UNAVAILABLE, reason=why)), landing, event)
+
+
+def accepted(run: Draft, work: Work, landing: Landing, event: Event) -> None:
     """Its commit is owed, as soon as a human has approved it where one is asked."""
+    if (review := work.review) is not None and review.end is not ReviewEnd.CONVERGED:
+        issues = f", {len(review.open)} issue{'s' * (len(review.open) != 1)} open" if review.open else ""
+        note = f"review: {review.end}{issues}"
+        landing = replace(landing, note="; ".join(part for part in (landing.note, note) if part))
     if run.effective_config().step:
         run.put(replace(work, stage=Approving(landing)))
     else:

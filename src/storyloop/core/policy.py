@@ -189,6 +189,7 @@ class ReviewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether the finished stories are reviewed before they are handed over, and from what on an issue is mended."""
 
     enabled: bool = True
+    per_story: bool = False  # each before its commit, instead of all of them together
     severity: Severity = Severity.MAJOR
 
     def gates(self, severity: Severity) -> bool:

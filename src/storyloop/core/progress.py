@@ -17,6 +17,7 @@ from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.facts import Finding, Pin, Suspicion
 from storyloop.core.forge import ForgeCheck, Pushed, Thread
+from storyloop.core.policy import Drain
 from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Reproving, Trying, label_of
 from storyloop.core.spec import Spec
 from storyloop.core.usage import Amounts, Spending
@@ -61,6 +62,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
     author: str = ""  # the agent whose work landed,
     landed: int = 0  # as the how-manieth of the run's landings
+    review: "Review | None" = None  # of what landed, where stories are reviewed one by one
 
 
 class Red(msgspec.Struct, frozen=True):
@@ -106,9 +108,10 @@ class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
 
 
 class Judging(msgspec.Struct, frozen=True, kw_only=True, tag="judging"):
-    """All that gates is green: the analysis errand is asked about the criteria that no command proves."""
+    """All that gates is green: somebody is asked to read, for criteria that no command proves or as a reviewer."""
 
     landing: "Landing"
+    drain: Drain = Drain.ANALYSIS
     before: ContinuationState  # the story's counters as the attempt left them: what follows goes on from there
 
 
@@ -219,6 +222,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     errand: Errand
     cs: ContinuationState
     analysis: Errand | None = None  # of all its attempts: each one that is green asks it again
+    reviewer: Errand | None = None  # likewise,
+    review: "Review | None" = None  # and what it found
     conflict: Errand | None = None  # the same for its clashes with what has landed
     stage: Stage = Preparing()
     green_before: tuple[int, ...] = ()
@@ -451,8 +456,8 @@ def waiting_of(work: Work) -> Waiting | None:
     match work.stage:
         case Planning() | Building() | Wording():
             errand = work.errand
-        case Judging():
-            errand = work.analysis
+        case Judging(drain=drain):
+            errand = work.reviewer if drain is Drain.REVIEW else work.analysis
         case Reconciling():
             errand = work.conflict
         case Describing(errand=errand):

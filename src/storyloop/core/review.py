@@ -7,6 +7,9 @@ what has changed since the last one and the issues that are open, and nothing el
 An issue is known again by where it is and by its words, so that rewording does not make it another one: its fingerprint
 is that of its first sighting. What is not found again is no longer open; what then comes back has gone in a circle.
 Only a valid answer that says so means "no issues": a crash, a limit or an empty answer never does.
+
+Where stories are reviewed one by one (`per_story`), a cycle is a review of an attempt that would land, and the attempt
+behind it that mends; the same rules end it, and then the story lands, with what is open told.
 """
 
 import re
@@ -17,11 +20,14 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from storyloop.core import errand as errands
+from storyloop.core.analysis import asked_to_read
 from storyloop.core.artifacts import DevelopmentResult, FixResult, Issue, Issues
 from storyloop.core.draft import Draft
+from storyloop.core.errand import Shortfall
 from storyloop.core.errors import IllegalTransition
-from storyloop.core.events import ReviewStarted, StoryLanded, StoryLeft, StoryReopened
+from storyloop.core.events import Event, ReviewStarted, StoryLanded, StoryLeft, StoryReopened
 from storyloop.core.feedback import is_left_red, is_no_work
+from storyloop.core.judge import shortfall_of
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import (
@@ -31,6 +37,7 @@ from storyloop.core.progress import (
     Leaving,
     OpenIssue,
     Progress,
+    Review,
     ReviewEnd,
     StoryState,
     Work,
@@ -39,6 +46,7 @@ from storyloop.core.purpose import RUN, Checking, Reproving, label_of
 from storyloop.core.steps import chain_of, expect, fresh_continuation
 from storyloop.core.words import DevelopmentStatus, FixStatus
 
+_MOST_TOLD, _MOST_WORDS = 20, 800  # issues that the next attempt at a story is told, and characters of each
 _NEAR = 8  # lines between two sightings of one issue,
 _ALIKE, _SOMEWHAT_ALIKE = 0.35, 0.15  # and the share of words that they have in common: anywhere, and so near
 _WORD = re.compile(r"\w{4,}")  # shorter ones are mostly the same in all issues
@@ -55,6 +63,8 @@ _SAYS = {
 def is_review_due(run: Progress | Draft, policy: Policy, cycle: int) -> bool:
     """Whether another cycle is to be begun behind this one: a change has passed that no reviewer has seen."""
     review, standings = run.review, run.stories.values()
+    if policy.review.per_story and RUN not in run.hints:  # else a human wants it
+        return False
     if run.work or run.final.owed or not policy.review.enabled or cycle >= policy.limits.review_cycles:
         return False
     if any(s.state is StoryState.OPEN for s in standings) or not any(s.commits for s in standings):
@@ -65,13 +75,24 @@ def is_review_due(run: Progress | Draft, policy: Policy, cycle: int) -> bool:
 def is_shipped(run: Progress | Draft) -> bool:
     """Whether all that was wanted has passed, and no review stands in the way."""
     passed = all(s.state is StoryState.PASSED or is_no_work(run, name) for name, s in run.stories.items())
-    passed = passed and not is_left_red(run)
-    return passed and run.review.end in (None, ReviewEnd.CONVERGED)
+    return passed and not is_left_red(run) and not is_review_open(run)
+
+
+def is_review_open(run: Progress | Draft) -> bool:
+    """Whether a review has ended without converging: that of the run, where there was one, or a story's own."""
+    if run.review.end is not None:
+        return run.review.end is not ReviewEnd.CONVERGED
+    of_stories = (standing.review for standing in run.stories.values())
+    return any(review is not None and review.end is not ReviewEnd.CONVERGED for review in of_stories)
 
 
 def gating_issues(run: Progress | Draft, policy: Policy) -> tuple[OpenIssue, ...]:
     """The open issues that are to be mended before the work is handed over."""
-    return tuple(known for known in run.review.open if policy.review.gates(known.issue.severity))
+    return _gating(run.review.open, policy)
+
+
+def _gating(issues: tuple[OpenIssue, ...], policy: Policy) -> tuple[OpenIssue, ...]:
+    return tuple(known for known in issues if policy.review.gates(known.issue.severity))
 
 
 def touched_stories(
@@ -113,30 +134,87 @@ def review_started(run: Draft, event: ReviewStarted) -> None:
 
 def review_reopened(run: Draft, event: StoryReopened) -> None:
     """A human wants another round of a review that did not converge, with cycles of its own."""
-    expect(RUN not in run.work and run.review.end not in (None, ReviewEnd.CONVERGED), run, event)
+    expect(RUN not in run.work and is_review_open(run), run, event)
     run.review, run.review_iteration = replace(run.review, end=None, reason=""), 0
     run.hints = run.hints | {RUN: event.hint}
 
 
 def reviewed(run: Draft, work: Work, issues: Issues, now: datetime) -> None:
     """A reviewer has answered: it has converged, or goes in circles, or there is something to mend."""
-    before, policy = run.review, run.effective_config()
-    were_open = {known.fingerprint for known in gating_issues(run, policy)}
-    found = _known_again(issues.found, (*before.open, *before.mended))
-    still = {known.fingerprint for known in found}
-    mended = tuple(known for known in (*before.mended, *before.open) if known.fingerprint not in still)
-    run.review = replace(before, open=found, mended=mended, seen=run.tip, account="")
-    owed, once_mended = gating_issues(run, policy), {known.fingerprint for known in before.mended}
-    back = [known.issue.text for known in owed if known.fingerprint in once_mended]
-    if not owed:
-        _over(run, work, ReviewEnd.CONVERGED)
-    elif back:
-        _over(run, work, ReviewEnd.OSCILLATION, f"an issue that had been mended is back: {back[0][:200]}")
-    elif were_open and were_open <= still:
-        _over(run, work, ReviewEnd.NO_PROGRESS, "all issues that were open before still are")
+    run.review = heard(run.review, issues, run.effective_config(), seen=run.tip)
+    if run.review.end is not None:
+        _over(run, work, run.review.end, run.review.reason)
     else:
         errand, cs = _errand(run, work.iteration, Drain.FIX, now)
         run.put(replace(work, errand=errand, cs=cs, stage=Building()))
+
+
+def heard(before: Review, issues: Issues, policy: Policy, *, seen: str) -> Review:
+    """The review with this answer, of what was read at `seen`; it has an end unless there is something to mend."""
+    were_open = {known.fingerprint for known in _gating(before.open, policy)}
+    found = _known_again(issues.found, (*before.open, *before.mended))
+    still = {known.fingerprint for known in found}
+    mended = tuple(known for known in (*before.mended, *before.open) if known.fingerprint not in still)
+    review = replace(before, open=found, mended=mended, seen=seen, account="")
+    owed, once_mended = _gating(found, policy), {known.fingerprint for known in before.mended}
+    back = [known.issue.text for known in owed if known.fingerprint in once_mended]
+    if not owed:
+        return replace(review, end=ReviewEnd.CONVERGED)
+    if back:
+        why = f"an issue that had been mended is back: {back[0][:200]}"
+        return replace(review, end=ReviewEnd.OSCILLATION, reason=why)
+    if were_open and were_open <= still:
+        return replace(review, end=ReviewEnd.NO_PROGRESS, reason="all issues that were open before still are")
+    return review
+
+
+# --- a story's own ----------------------------------------------------------------------------------------
+
+
+def is_reviewed_alone(run: Draft, work: Work, landing: Landing) -> bool:
+    """Whether this is to be reviewed before it lands."""
+    policy = run.effective_config()
+    wanted = policy.review.enabled and policy.review.per_story and policy.limits.review_cycles > 0
+    return wanted and work.errand.drain is Drain.STORY and landing.tree != work.tree
+
+
+def story_review_asked(run: Draft, work: Work, landing: Landing, event: Event) -> Work:
+    """The work while somebody reviews it; or its review has an end, because that was done often enough."""
+    before = work.review or Review()
+    if before.cycles >= run.effective_config().limits.review_cycles:
+        return replace(work, review=replace(before, end=ReviewEnd.CYCLES, reason="the last change was not reviewed"))
+    review = replace(before, cycles=before.cycles + 1, end=None, reason="", account=landing.result.summary)
+    return asked_to_read(run, replace(work, review=review), landing, Drain.REVIEW, event)
+
+
+def story_reviewed(run: Draft, work: Work, issues: Issues) -> Work:
+    """A story's reviewer has answered."""
+    assert work.review is not None
+    assert work.pin is not None
+    return replace(work, review=heard(work.review, issues, run.effective_config(), seen=work.pin.commit))
+
+
+def issues_to_mend(run: Draft, work: Work, landing: Landing) -> Shortfall:
+    """What the next attempt at a story is told to mend."""
+    assert work.review is not None
+    owed = _gating(work.review.open, run.effective_config())
+    listed = "\n".join(f"- {_told(known.issue)}" for known in owed[:_MOST_TOLD])
+    return shortfall_of(
+        work,
+        landing,
+        status=DevelopmentStatus.FAILED,
+        asked=f"All that we ran is green, but a reviewer found issues. Mend these, and keep the rest:\n{listed}",
+        next_steps=landing.result.next_steps,
+        reason=f"the review found {len(owed)} issue{'s' * (len(owed) != 1)}",
+    )
+
+
+def _told(issue: Issue) -> str:
+    place = f"{issue.file}:{issue.line}: " if issue.line else f"{issue.file}: " if issue.file else ""
+    return f"{issue.severity} {place}{issue.text[:_MOST_WORDS]}"
+
+
+# --- the end of a cycle -----------------------------------------------------------------------------------
 
 
 def review_failed(run: Draft, work: Work, reason: str) -> None:

@@ -38,13 +38,15 @@ def fresh_continuation(policy: Policy) -> ContinuationState:
     )
 
 
-def chain_of(run: Draft, drain: Drain, *, attempt: int = 0) -> tuple[AgentRef, ...]:
+def chain_of(run: Draft, drain: Drain, *, attempt: int = 0, work: Work | None = None) -> tuple[AgentRef, ...]:
     """The agents to ask for this attempt, in order; a reviewer is by preference none of the authors."""
     policy = run.effective_config()
     chain = policy.chain_of(drain, attempt=attempt)
     if drain is not Drain.REVIEW or drain in policy.drains:
         return chain
     authors = {standing.author for standing in run.stories.values()}
+    if work is not None and isinstance(work.stage, Judging):
+        authors = {work.errand.ref.agent}
     return tuple(sorted(chain, key=lambda ref: ref.agent in authors))
 
 
@@ -53,6 +55,8 @@ def errand_of(work: Work) -> tuple[Errand, ContinuationState]:
     match work.stage:
         case Describing(errand=errand, cs=cs):
             return errand, cs
+        case Judging(drain=Drain.REVIEW) if work.reviewer is not None:
+            return work.reviewer, work.cs
         case Judging() if work.analysis is not None:
             return work.analysis, work.cs
         case Reconciling() if work.conflict is not None:
@@ -66,6 +70,8 @@ def with_errand(run: Draft, work: Work, errand: Errand, cs: ContinuationState) -
     match work.stage:
         case Describing() as describing:
             moved = replace(work, stage=replace(describing, errand=errand, cs=cs))
+        case Judging(drain=Drain.REVIEW):
+            moved = replace(work, reviewer=errand, cs=cs)
         case Judging():
             moved = replace(work, analysis=errand, cs=cs)
         case Reconciling():

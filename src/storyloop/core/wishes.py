@@ -93,7 +93,7 @@ def resumed(run: Draft, event: RunResumed) -> None:
     for standing in run.work.values():
         work = measured_anew(run, standing)
         errand, cs = errand_of(work)
-        chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs))
+        chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs), work=work)
         if chain and chain != errand.chain:
             errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):

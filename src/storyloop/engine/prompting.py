@@ -72,6 +72,8 @@ def values_of(state: RunState, work: Work) -> PromptValues:
             return _of_triage(values, state)
         case Drain.FIX if work.story != RUN:
             return _of_feedback(values, state, work)
+        case Drain.REVIEW if work.story != RUN:
+            return _of_story_review(values, state, work)
         case Drain.REVIEW | Drain.FIX:
             return _of_review(values, state, work)
         case Drain.PR:
@@ -134,6 +136,24 @@ def _of_review(values: PromptValues, state: RunState, work: Work) -> PromptValue
         evidence=tuple(evidence_line(story.id, row) for story in told for row in evidence_rows(state, story)),
         suspicions=tuple(map(str, review.suspicions if review.cycles > 1 else landed)),
         issues=tuple(known.issue for known in issues),
+        account=review.account,
+    )
+
+
+def _of_story_review(values: PromptValues, state: RunState, work: Work) -> PromptValues:
+    """With one story that is to land, what its last review left open, and what has changed since then."""
+    assert work.review is not None
+    story, review = state.going.spec.story(work.story), work.review
+    return replace(
+        values,
+        description=state.going.spec.description,
+        stories=(story,),
+        summaries={} if review.open else {story.id: review.account},
+        knowledge=render(state.knowledge, focus=_focus(story) | set(work.changed), budget_tokens=_KNOWLEDGE_TOKENS),
+        base=review.seen or work.head,
+        evidence=tuple(evidence_line(story.id, row) for row in evidence_rows(state, story)),
+        suspicions=tuple(map(str, work.suspicions)),
+        issues=tuple(known.issue for known in review.open),
         account=review.account,
     )
 

@@ -14,8 +14,9 @@ from storyloop.core.events import (
     StorySkipped,
 )
 from storyloop.core.passing import waiting_for_approval
-from storyloop.core.progress import Asking, Closing, Describing, ReviewEnd, StoryState, Work
+from storyloop.core.progress import Asking, Closing, Describing, StoryState, Work
 from storyloop.core.purpose import RUN
+from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import can_be_left, errand_of
 from storyloop.core.words import RunStatus
@@ -68,7 +69,7 @@ def objection(state: RunState, what: str, story: str | None) -> str | None:
     if state.status is RunStatus.COMPLETED:
         return "the run is completed"
     if what == "retry" and is_review(state, story):
-        ended = RUN not in state.going.work and state.going.review.end not in (None, ReviewEnd.CONVERGED)
+        ended = RUN not in state.going.work and is_review_open(state.going)
         return None if ended else "only a review that ended without converging is done again"
     standing = state.going.stories.get(story or "")
     if standing is None:

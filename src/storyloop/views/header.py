@@ -32,7 +32,8 @@ def _review(policy: Policy) -> str:
         return "turned off"
     bound = f"by {' -> '.join(map(str, policy.drains[Drain.REVIEW]))}" if Drain.REVIEW in policy.drains else ""
     who = bound or "by another agent than the author, where there is one"
-    return f"{who}; at most {count(policy.limits.review_cycles, 'cycle')}"
+    what = "each story before its commit, " if policy.review.per_story else ""
+    return f"{what}{who}; at most {count(policy.limits.review_cycles, 'cycle')}"
 
 
 def bounds_line(most: Bounds) -> str:

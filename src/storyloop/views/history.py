@@ -303,7 +303,7 @@ def _call_ended(event: CallEnded, state: RunState) -> str:
                 return f"{who} left a secret in its work{spent}: {event.secrets[0]}"
             if isinstance(artifact, Issues):
                 found = count(len(artifact.found), "issue") if artifact.found else "no issue"
-                return f"{who} found {found}{spent}{_review_end(state)}"
+                return f"{who} found {found}{spent}{'' if event.story else _review_end(state)}"
             if isinstance(artifact, Analysis):
                 ruled = [judgement.ruling for judgement in artifact.judgements]
                 told = ", ".join(f"{ruled.count(ruling)} {ruling}" for ruling in Ruling if ruling in ruled)

@@ -12,7 +12,8 @@ import msgspec
 from storyloop.core.budget import nearly_spent
 from storyloop.core.evidence import Verdict
 from storyloop.core.passing import waiting_for_approval
-from storyloop.core.progress import OpenIssue, ParkedFor, ReviewEnd, StoryState
+from storyloop.core.progress import OpenIssue, ParkedFor, StoryState
+from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.account import Account, Retry, Spent
@@ -142,7 +143,7 @@ def way_on(state: RunState) -> str | None:
             return f"Go on with: storyloop resume {run}{raise_it}"
         case RunStatus.FAILED if blocked:
             return f"Try a story again with: storyloop retry {run} {blocked[0]}, then: storyloop resume {run}"
-        case RunStatus.FAILED if state.going.review.end not in (None, ReviewEnd.CONVERGED):
+        case RunStatus.FAILED if is_review_open(state.going):
             return f"Review once more with: storyloop retry {run} review, then: storyloop resume {run}"
         case RunStatus.COMPLETED | RunStatus.FAILED if state.going.delivery.trouble:
             return f"Deliver it with: storyloop deliver {run}"

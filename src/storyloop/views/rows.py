@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from storyloop.core.artifacts import Issue
 from storyloop.core.asking import deadline_of, question_line
@@ -13,7 +14,17 @@ from storyloop.core.evidence import Evidence, Judged, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.passing import approval_line
 from storyloop.core.policy import Command
-from storyloop.core.progress import Approving, Asking, Measurement, OpenIssue, Reply, StoryProgress, StoryState, Work
+from storyloop.core.progress import (
+    Approving,
+    Asking,
+    Measurement,
+    OpenIssue,
+    Reply,
+    ReviewEnd,
+    StoryProgress,
+    StoryState,
+    Work,
+)
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
@@ -179,6 +190,8 @@ def review_line(state: RunState) -> str:
     review, policy = state.going.review, state.effective_config()
     if not policy.review.enabled:
         return "review: turned off"
+    if policy.review.per_story and not review.cycles:
+        return _reviews_line(state)
     if not review.cycles:
         return "review: not run"
     cycles = count(review.cycles, "cycle")
@@ -190,9 +203,21 @@ def review_line(state: RunState) -> str:
     return f"review: {review.end} after {cycles}{left}{why}{unseen}"
 
 
+def _reviews_line(state: RunState) -> str:
+    ends = [standing.review.end for standing in state.going.stories.values() if standing.review is not None]
+    told = [f"{ends.count(end)} {end}" for end in ReviewEnd if end in ends]
+    left = len(open_issues(state))
+    return f"review of each story: {', '.join(told) or 'none yet'}" + (f"; {count(left, 'issue')} open" if left else "")
+
+
 def open_issues(state: RunState) -> tuple[OpenIssue, ...]:
     """The issues that are open, the worst first, each as it was last seen."""
-    return tuple(sorted(state.going.review.open, key=lambda one: list(Severity).index(one.issue.severity)))
+    issues = state.going.review.open
+    if not state.going.review.cycles:  # else somebody has read all of it since
+        for name, standing in state.going.stories.items():
+            for known in standing.review.open if standing.review is not None else ():
+                issues = (*issues, replace(known, issue=replace(known.issue, story=name)))
+    return tuple(sorted(issues, key=lambda one: list(Severity).index(one.issue.severity)))
 
 
 def issue_line(known: OpenIssue) -> str:
