@@ -50,6 +50,11 @@ CALLS: dict[str, tuple[tuple[Story, ...], dict[str, Any], int]] = {
         {"review": ReviewPolicy(), "drains": {Drain.COMMIT: chain("c")}},
         32 + 3 * 40,
     ),
+    "8 for all reviews of a story where each has its own": (
+        THREE,
+        {"review": ReviewPolicy(per_story=True)},
+        120 + 5 * 8,
+    ),
     "none for a review of nothing": ((story("US-001", passes=True),), {"review": ReviewPolicy()}, 0),
     "however long the chain is": (THREE, {"chain": chain("a", "b", "c", "d")}, 120),
 }

@@ -210,6 +210,7 @@ def policies(draw: st.DrawFn) -> Policy:
     return replace(
         policy,
         require=draw(pick([Require.CHECKS, Require.CHECKS, Require.CRITERIA if bound[1] else Require.NONE])),
+        review=replace(policy.review, per_story=draw(pick([False, False, False, True]))),
         budget=replace(
             draw(pick([Budget(), Budget(), Budget(calls=3), Budget(tokens=50), Budget(usd=0.5), Budget(time=40.0)])),
             story=draw(pick([StoryBudget(), StoryBudget(), StoryBudget(calls=2), StoryBudget(tokens=25)])),
@@ -535,9 +536,10 @@ def _steps_of_asking(work: Work) -> int:
 
 
 def _errands_of(work: Work) -> list[Errand]:
-    """All that it has: an attempt's, its analysis and its clashes' alternate."""
+    """All that it has: an attempt's, its analysis, its review and its clashes' alternate."""
     worded = work.stage.errand if isinstance(work.stage, Describing) else None
-    return [errand for errand in (work.errand, work.analysis, work.conflict, worded) if errand is not None]
+    all_of_it = (work.errand, work.analysis, work.reviewer, work.conflict, worded)
+    return [errand for errand in all_of_it if errand is not None]
 
 
 def _commands_owed(state: RunState, work: Work) -> int:
@@ -996,8 +998,8 @@ def test_the_worlds_are_worth_living_in() -> None:
                     seen.add("continued")
                 if work.cs.fix_continuation_attempt:
                     seen.add("mended once more")
-            if step.after.going.review.end is not None:
-                seen.add(step.after.going.review.end)
+            reviews = (step.after.going.review, *(s.review for s in step.after.going.stories.values()))
+            seen.update(review.end for review in reviews if review is not None and review.end is not None)
 
     live()
     missing = EXPECTED - seen
