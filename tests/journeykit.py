@@ -32,6 +32,7 @@ from storyloop.core.events import (
     ReviewStarted,
     RunCleaned,
     RunFinished,
+    RunForked,
     RunInterrupted,
     RunOpened,
     RunParked,
@@ -264,6 +265,8 @@ def told(event: Event) -> str:
             return f"parked {event.what}"
         case RunResumed():
             return "resumed" + (" amended" if event.policy else "")
+        case RunForked():
+            return f"forked at {event.at_event}"
         case RunUndone():
             return f"undone to {event.to}"
         case RunCleaned():

@@ -355,6 +355,10 @@ class Repository(Protocol):
         """The refs below `refs/storyloop/<run>/`. Each tree that only they have is said to be so of exactly one."""
         ...
 
+    def keep(self, run_id: str, names: Sequence[str]) -> None:
+        """The commits of these names that are there are reachable by `refs/storyloop/<run>/forked/`, too."""
+        ...
+
     def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
         """Delete these refs if they still are what they were: all, or none where one has moved."""
         ...

@@ -18,6 +18,7 @@ from storyloop.archive import Archive
 from storyloop.config.layers import NO_FLAGS, Flags
 from storyloop.config.load import Loaded, amended, load, refuse_secrets
 from storyloop.core.bounds import Bounds, bounds
+from storyloop.core.branch import branch_fault
 from storyloop.core.delivery import delivery_step
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed, WorktreeLost
@@ -34,7 +35,7 @@ from storyloop.core.policy import (
     agents_of,
 )
 from storyloop.core.progress import ParkedFor
-from storyloop.core.reduce import reduce
+from storyloop.core.reduce import fold, reduce
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
@@ -335,6 +336,26 @@ class Service(Archive):
                     "Make room there, or let STORYLOOP_HOME name another place.",
                 ) from problem
             raise
+
+    def new_place(self, branch: str, cwd: Path, *, like: RunState) -> Place:
+        """Where another run like this one would sit, on a new branch. Raises UserError where that is not free."""
+        checkout, run_id = self._tools.survey(cwd), self._tools.new_id()
+        branch = branch or f"{like.branch}-fork-{run_id[:8]}"
+        if fault := branch_fault(branch):
+            raise UserError(f"`{branch}` cannot be the name of a branch: {fault}.", "Give another --branch.")
+        self._require_branch(branch, checkout, reuse=False)
+        worktree = checkout.worktree_path(like.effective_config().worktree.pattern, branch)
+        if Path(worktree).exists():
+            raise UserError(f"Something is at {worktree} already.", "Give another --branch, or move it away.")
+        return Place(run_id=run_id, worktree=worktree, branch=branch, run_dir=str(self.run_dir(run_id)))
+
+    def begin(self, place: Place, events: Sequence[Event]) -> None:
+        """A run begins with all of these facts, and is nobody's yet."""
+        state = fold(events)
+        assert state is not None
+        Path(place.run_dir).mkdir(parents=True, mode=0o700)
+        Path(state.spec_json_path).write_bytes(dump_spec(state.going.spec))
+        self._tools.journal.append(place.run_id, events, after=0, row=row_of(state))
 
     def _opened(self, prepared: Prepared, place: Place) -> "Drive":
         tools, run_id = self._tools, place.run_id

@@ -61,6 +61,7 @@ from storyloop.core.events import (
     RequestRefused,
     RunCleaned,
     RunFinished,
+    RunForked,
     RunInterrupted,
     RunOpened,
     RunParked,
@@ -253,6 +254,7 @@ def facts(run: Run) -> dict[str, Event]:
             inherited=(),
             review=state.going.review,
         ),
+        "forked": RunForked(**ids, of="r1", at_event=9, branch="feature/y", worktree="/wt", session_id="0" * 8),
         "tidied": RunCleaned(**ids, what="its worktree"),
         "finished-shipped": RunFinished(**ids, shipped=True),
         "finished-failed": RunFinished(**ids, shipped=False),
@@ -271,7 +273,7 @@ def test_only_these_facts_may_follow(state: str) -> None:
     """Of one fact of every kind, those that the table names and no other."""
     run = STATES[state]()
     legal = set(f"{LEGAL[state]} {ALWAYS_IN_A_RUN}".split() if state in LEGAL else QUIET[state].split())
-    legal |= {"tidied"}
+    legal |= {"tidied", *(["forked"] if state != "completed" else [])}
     unmeasured = ("just opened", "to be set up", "without a baseline", "failed at the set-up")
     legal |= {"undone"} if state not in unmeasured else set()
     legal |= {"lost"} if state not in ("just opened", "completed") else set()  # a worktree that is there may go

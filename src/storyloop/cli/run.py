@@ -16,6 +16,7 @@ from storyloop.core.errors import StoryloopError, UserError
 from storyloop.core.events import Event
 from storyloop.core.policy import Drain, agents_of
 from storyloop.core.run_state import RunState
+from storyloop.forking import fork as forked
 from storyloop.service import Drive, Prepared, Service, exit_code
 from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
@@ -202,3 +203,33 @@ def _header(prepared: Prepared) -> str:
         worktree=prepared.worktree,
         sandbox=prepared.sandbox,
     )
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option(
+    "--at", required=True, metavar="EVENT", help="Behind which event: a number (`show --events`), or a story."
+)
+@click.option("--branch", default="", metavar="NAME", help="The new run's branch; else one is named after the old one.")
+@_with(_limits)
+@_with(_output)
+def fork(run_id: str, at: str, branch: str, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
+    """Begin a new run from any point of an old one, on a branch of its own, and drive it; flags amend its policy.
+
+    \b
+    storyloop fork RUN --at 42 --agent second
+    storyloop fork RUN --at US-002 --branch feature/otherwise
+
+    It has the old run's facts up to EVENT, the commit that the branch was at, and the files that the work in hand had.
+    A call that was under way then is asked again. What was spent until then counts.
+    """
+    service = make_service()
+    row = service.find(run_id, identity_of(here()))
+    face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
+    new = forked(service, row.run_id, here(), at=at, branch=branch)
+    face.tell(f"run {new} is forked from run {row.run_id} at {at}")
+    drive = service.resume(new, flags=Flags(**said))
+    if isinstance(drive, RunState):
+        face.end(drive, service.account(new), service.report_file(new))
+        return exit_code(drive)
+    return driven(service, [(drive, face)])

@@ -59,6 +59,9 @@ class Draft(RunSteps):
     total_usage: Usage | None
     phase_usage: dict[str, Usage]
     spec: Spec
+    worktree: str
+    session_id: str | None
+    reuse_branch: bool
     base: str
     tip: str
     tip_tree: str

@@ -330,6 +330,16 @@ class DeliveryFailed(_Event, frozen=True, kw_only=True, tag="delivery_failed"):
     cure: str
 
 
+class RunForked(_Event, frozen=True, kw_only=True, tag="run_forked"):
+    """All facts before this one are another run's, up to the event of this number; from here on it is its own."""
+
+    of: str
+    at_event: int
+    branch: str
+    worktree: str
+    session_id: str
+
+
 class RunUndone(_Event, frozen=True, kw_only=True, tag="run_undone"):
     """Somebody walked back what the run had done, to what held behind the event of this number."""
 
@@ -387,5 +397,6 @@ Event = (
     | PullRequestOpened
     | DeliveryFailed
     | RunUndone
+    | RunForked
     | RunFinished
 )

@@ -33,6 +33,7 @@ from storyloop.core.events import (
     ReviewStarted,
     RunCleaned,
     RunFinished,
+    RunForked,
     RunInterrupted,
     RunOpened,
     RunParked,
@@ -66,6 +67,7 @@ from storyloop.core.feedback import (
     thread_resolved,
 )
 from storyloop.core.final import final_proof_begun, final_proof_failed, final_proof_measured, worktree_scrubbed
+from storyloop.core.forking import forked
 from storyloop.core.iteration import handover_cleaned, handover_written, landed, left, probed, story_started
 from storyloop.core.passing import approved, tried
 from storyloop.core.planning import planning_begun, planning_due, planning_state, spec_planned
@@ -126,9 +128,10 @@ _AT_ANY_TIME = (
     | PullRequestOpened
     | DeliveryFailed
     | RunUndone
+    | RunForked
 )
 # These tell of a time in which no process had the run.
-_FROM_OUTSIDE = WorktreeLost | RunResumed | RunCleaned | RunUndone
+_FROM_OUTSIDE = WorktreeLost | RunResumed | RunCleaned | RunUndone | RunForked
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
@@ -295,6 +298,8 @@ def _fold(run: Draft, event: Event) -> None:
             resumed(run, event)
         case RunUndone():
             undone(run, event)
+        case RunForked():
+            forked(run, event)
         case RunCleaned():
             pass  # it is told, and changes nothing of where the run stands
         case BranchPushed():

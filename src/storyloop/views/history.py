@@ -24,6 +24,7 @@ from storyloop.core.events import (
     ReviewStarted,
     RunCleaned,
     RunFinished,
+    RunForked,
     RunInterrupted,
     RunOpened,
     RunParked,
@@ -202,6 +203,8 @@ def line_of(event: Event, state: RunState) -> str | None:
             again = opening.losses and not opening.worktree_opened
             healed = f"; its worktree is made again from branch {state.branch}" if again else ""
             return f"run resumed ({state.going.resumes}){healed}"
+        case RunForked(of=of, at_event=number, branch=branch):
+            return f"forked from run {of} behind its event {number}, on branch {branch}"
         case RunUndone(what=what, tip=tip, kept=kept):
             return f"undone: {what}; the branch is at {tip[:12]}, what left it is kept by {', '.join(kept)}"
         case RunCleaned(what=what, kept=kept):

@@ -299,6 +299,11 @@ class MemoryRepository:
         trees = {ref: {self.tree_of(commit) for commit in commits} for ref, commits in only.items()}
         return spare_refs(mine, trees, {self.tree_of(commit) for commit in known})
 
+    def keep(self, run_id: str, names: Sequence[str]) -> None:
+        for commit in (self.refs.get(name, name) for name in names):
+            if commit in self._commits:
+                self.refs[f"refs/storyloop/{run_id}/forked/{commit}"] = commit
+
     def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
         if any(self.refs.get(ref.name) != ref.commit for ref in refs):
             raise OperatorError("A ref has moved.", "Nothing was deleted.", "Try again.")

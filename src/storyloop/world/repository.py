@@ -226,6 +226,11 @@ class GitRepository:
     def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:
         return scratch.refs_of(self._git, run_id, base=base)
 
+    def keep(self, run_id: str, names: Sequence[str]) -> None:
+        commits = {self._git.line("rev-parse", f"{name}^{{commit}}") for name in names if self._git.has(name)}
+        steps = "".join(f"update refs/storyloop/{run_id}/forked/{commit} {commit}\n" for commit in commits)
+        self._git.run("update-ref", "--stdin", stdin=steps.encode())
+
     def drop_refs(self, refs: Sequence[ScratchRef]) -> None:
         steps = "".join(f"delete {ref.name} {ref.commit}\n" for ref in refs)
         self._git.run("update-ref", "--no-deref", "--stdin", stdin=steps.encode())
