@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gitkit import commit_files, files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
@@ -519,6 +520,32 @@ def test_another_process_guards_what_the_first_one_remembered(bench):
     settled = adopter.settle(bench.place, expected_tip=bench.base, label="call")
     assert [finding.what for finding in settled.findings] == ["config-changed"]
     assert not (bench.tmp / "trapped").exists()
+
+
+def test_a_worktree_that_is_opened_beside_agents_at_work_trusts_nothing_that_they_did(bench):
+    """What is remembered of the settings is one memory for all worktrees of a run."""
+    lane = replace(bench.place, worktree=f"{bench.place.worktree}-lane-1", branch="lane-1")
+    set_filter(bench)
+    bench.repository.open_worktree(lane, base=bench.base, reuse_branch=False, copy=())
+    settled = bench.repository.settle(lane, expected_tip=bench.base, label="lane")
+    assert [finding.what for finding in settled.findings] == ["config-changed"]
+    assert not (bench.tmp / "trapped").exists()
+    bench.repository.close_worktree(lane, with_branch=True)
+    bench.git("config", "alias.mine", "status")
+    assert [finding.what for finding in bench.settle().findings] == ["config-changed"]
+
+
+def test_a_closed_lane_leaves_nothing_but_its_pins(bench):
+    """Neither directory nor registration nor branch; also if only a part of it was ever made."""
+    lane = replace(bench.place, worktree=f"{bench.place.worktree}-lane-1", branch="lane-1")
+    before = bench.git("worktree", "list"), bench.git("branch", "--list")
+    bench.repository.open_worktree(lane, base=bench.base, reuse_branch=False, copy=())
+    pin = bench.repository.pin(lane, tree=bench.repository.tree_of(bench.base), label="x", author=AUTHOR)
+    for _ in range(2):
+        bench.repository.close_worktree(lane, with_branch=True)
+        assert (bench.git("worktree", "list"), bench.git("branch", "--list")) == before
+        assert not Path(lane.worktree).exists()
+    assert bench.git("rev-parse", pin.ref) == pin.commit
 
 
 def test_locks_of_a_killed_agent_are_no_obstacle(bench):

@@ -55,9 +55,24 @@ _Memory = dict[str, _Kept]  # by absolute path
 
 def remember(at: Workplace) -> None:
     """Take git's settings, as they are now, for the ones to put back."""
-    memory = _look_at_settings(at)
-    if memory != _memory(at):
-        store(at.own / "guard.json", msgspec.json.encode(memory))
+    _remember(at, _look_at_settings(at))
+
+
+def begin(at: Workplace) -> None:
+    """The same for a new worktree; but beside others of its run, what is remembered for them holds for it as well.
+
+    Agents may be at work in those, and what they do to the settings is not to be taken for the user's own.
+    """
+    beside = any(other != at.own for other in (opened.parent for opened in at.own.parent.glob("*/opened.json")))
+    _remember(at, _look_at_settings(at) | ((_memory(at) or {}) if beside else {}))
+
+
+def _remember(at: Workplace, settings: _Memory) -> None:
+    """Of the settings that every worktree of the repository shares, and of those of this one."""
+    known = _all_memory(at) or {}
+    memory = {name: kept for name, kept in known.items() if not _concerns(at, name)} | settings
+    if memory != known:
+        store(at.own.parent / "guard.json", msgspec.json.encode(memory))
 
 
 def put_back(at: Workplace) -> None:
@@ -312,10 +327,21 @@ def _hooks(directory: Path) -> Iterator[Path]:
 
 
 def _memory(at: Workplace) -> _Memory | None:
+    known = _all_memory(at)
+    return known and {name: kept for name, kept in known.items() if _concerns(at, name)}
+
+
+def _all_memory(at: Workplace) -> _Memory | None:
     try:
-        return msgspec.json.decode((at.own / "guard.json").read_bytes(), type=_Memory)
+        return msgspec.json.decode((at.own.parent / "guard.json").read_bytes(), type=_Memory)
     except FileNotFoundError:
         return None
+
+
+def _concerns(at: Workplace, name: str) -> bool:
+    """Whether a setting is not another worktree's own."""
+    above = Path(name).parents
+    return at.admin.parent not in above or at.admin in above
 
 
 def _look(path: Path) -> _Kept | None:

@@ -38,7 +38,7 @@ class GitRepository:
         self._checkout = checkout
         self._opened: dict[str, Opened] = {}
         self._trees: dict[str, str] = {}
-        self._opening = threading.Lock()
+        self._guarding = threading.Lock()
 
     @property
     def identity(self) -> str:
@@ -48,7 +48,7 @@ class GitRepository:
         own = own_directory(place)
         own.mkdir(parents=True, exist_ok=True)
         order = worktree.Order(place=place, base=base, reuse_branch=reuse_branch, copy=copy, checkout=self._checkout)
-        with _telling_the_operator(place), held(own) as hold:
+        with _telling_the_operator(place), held(own) as hold, self._guarding:
             opened = worktree.open_worktree(order, msgspec.structs.replace(self._git, hold=hold))
         self._opened[str(own)] = opened
         return opened.warnings
@@ -269,9 +269,10 @@ class GitRepository:
         self._opened[str(own)] = opened
         with _telling_the_operator(place), held(own) as hold:
             at = worktree.workplace(place, opened, msgspec.structs.replace(self._git, hold=hold))
-            if trusting:
-                guard.remember(at)
-            guard.put_back(at)
+            with self._guarding:  # the settings are those of every worktree
+                if trusting:
+                    guard.remember(at)
+                guard.put_back(at)
             yield at
 
 

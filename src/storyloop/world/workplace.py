@@ -1,5 +1,6 @@
 """What is ours about one worktree: a directory outside of it, a lock, and a list of what agents did to git.
 
+`<run_dir>/git/guard.json` holds git's own files as they were before an agent started, for all worktrees of the run, and
 `<run_dir>/git/<digest of the worktree's path>/` holds
 
     opened.json     where git registered the worktree, and whom commits are by; there once opening has ended
@@ -7,7 +8,6 @@
     index           the index that we use; the worktree's own belongs to the agent
     index.tree      the tree that the index holds; there only while it does
     excludes        what git ignores in this worktree alone, besides what the user's own excludes say
-    guard.json      git's own files as they were before an agent started
     findings.json   what was undone, with the label under which it was reported, so that a repetition says the same
     aside/          what was moved out of the way, numbered; nothing is ever deleted from it
     lock            held while git works for us, also by a git that outlives us

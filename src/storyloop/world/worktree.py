@@ -126,7 +126,7 @@ def close_worktree(place: Place, opened: Opened | None, repository: Git) -> None
     _remove(doomed)
     _remove(at.admin)
     # Last of all what says that there is something to be removed.
-    for name in ("intent.json", "guard.json", "index.tree", "index", "excludes", "opened.json"):
+    for name in ("intent.json", "index.tree", "index", "excludes", "opened.json"):
         (at.own / name).unlink(missing_ok=True)
 
 
@@ -210,7 +210,7 @@ def _make(order: Order, repository: Git, *, author: tuple[str, str]) -> Opened:
         )
     place_private(place.worktree, ".gitignore", b"*\n")
     warnings = (*_uneven_checkout(at), *_bring_along(at, order.copy, order.checkout))
-    guard.remember(at)
+    guard.begin(at)
     opened = msgspec.structs.replace(opened, warnings=warnings)
     store(own / "opened.json", msgspec.json.encode(opened))
     return opened
