@@ -15,12 +15,11 @@ from datetime import timedelta
 import msgspec
 from msgspec.structs import replace
 
-from storyloop.core.errand import Calling
 from storyloop.core.policy import AgentRef, Budget, StoryBudget
 from storyloop.core.progress import Ledger, Progress, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of
+from storyloop.core.steps import errand_of, is_calling
 from storyloop.core.usage import Amounts
 
 _NEARLY = 0.8
@@ -115,6 +114,5 @@ def _dearest(ledger: Ledger, ref: AgentRef) -> Amounts:
 
 def _under_way(progress: Progress) -> Iterator[AgentRef]:
     for work in progress.work.values():
-        errand, _ = errand_of(work)
-        if isinstance(errand.stage, Calling):
-            yield errand.ref
+        if is_calling(work):
+            yield errand_of(work)[0].ref

@@ -91,8 +91,8 @@ from storyloop.core.purpose import (
 from storyloop.core.review import is_review_due, is_shipped
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import ready
-from storyloop.core.steps import errand_of
-from storyloop.core.train import free_lane, is_in_line, turn_of
+from storyloop.core.steps import errand_of, is_calling
+from storyloop.core.train import free_lane, is_in_line, lands, turn_of
 from storyloop.core.words import RunStatus
 
 
@@ -112,17 +112,20 @@ def plan(state: RunState) -> tuple[Effect, ...]:
         return (_run(state, final.owed[0], command=command, tree=final.tree),)
     width = state.effective_config().limits.parallel
     owed: list[Effect] = []
-    seated = [work for work in progress.work.values() if work.lane is not None]
-    for place, work in enumerate(seated):
-        effects = _story(state, work, ahead=_calls(owed))
-        # More than `width` only when a resume has allowed fewer: what they have under way is seen to its end.
-        owed += effects if place < width else [e for e in effects if isinstance(e, CallAgent) and e.begun]
-    taken = {work.lane for work in seated if work.lane is not None}
-    owed += _seats(state, taken, width)
+    room, taken = width, {work.lane for work in progress.work.values() if work.lane is not None}
+    # Whose agent is at work comes first: who goes back from the train, or is one too many since a resume, waits.
+    for work in sorted(progress.work.values(), key=lambda work: not is_calling(work)):
+        takes_room = width == 1 or not lands(work)
+        if work.lane is not None and (room > 0 or not takes_room):
+            owed += _story(state, work, ahead=_calls(owed))
+            room -= takes_room
+    for seat in _seats(state, taken, room):
+        owed.append(seat)
+        room -= width == 1 or (isinstance(seat, TakeUp) and not is_in_line(progress.work[seat.story]))
     parks = [effect for effect in owed if isinstance(effect, ParkRun)]
     if parks:  # what others are at is seen to its end first
         return tuple(effect for effect in owed if not isinstance(effect, ParkRun)) or (parks[0],)
-    if len(taken) < width and RUN not in progress.work:  # a review is of what stands still
+    if room > 0 and RUN not in progress.work:  # a review is of what stands still
         owed += _next_story(state, taken)
     return tuple(owed)
 
@@ -131,18 +134,18 @@ def _calls(owed: list[Effect]) -> tuple[AgentRef, ...]:
     return tuple(effect.ref for effect in owed if isinstance(effect, CallAgent) and not effect.begun)
 
 
-def _seats(state: RunState, taken: set[int], width: int) -> Iterator[Effect]:
+def _seats(state: RunState, taken: set[int], room: int) -> Iterator[Effect]:
     """The stories that wait for a worktree and can have one now, which is then taken."""
-    progress = state.going
+    progress, is_wide = state.going, state.effective_config().limits.parallel > 1
     waiting = [work for work in progress.work.values() if work.lane is None and not is_set_aside(work)]
     turn = turn_of(progress) if waiting else None
     for work in waiting:
-        if isinstance(work.stage, TakingUp) and len(taken) < width:
-            lane = free_lane(taken, has_turn=width == 1 or work.story == turn)
+        if isinstance(work.stage, TakingUp) and room > 0:
+            lane, room = free_lane(taken, has_turn=not is_wide or work.story == turn), room - 1
             yield TakeUp(key=f"{_question(state, work)}/take-up", story=work.story, lane=lane)
         elif 0 in taken:
             continue
-        elif is_in_line(work) and work.story == turn and len(taken) < width:
+        elif is_in_line(work) and work.story == turn and (room > 0 or is_wide):
             lane, key = 0, f"{work.label}/{work.iteration}/turn/{work.turns + 1}"
             yield TakeUp(key=key, story=work.story, lane=lane)
         elif isinstance(work.stage, Leaving) and not is_in_line(work):

@@ -65,6 +65,11 @@ def errand_of(work: Work) -> tuple[Errand, ContinuationState]:
             return work.errand, work.cs
 
 
+def is_calling(work: Work) -> bool:
+    """Whether an agent is at work for it."""
+    return isinstance(errand_of(work)[0].stage, Calling)
+
+
 def with_errand(run: Draft, work: Work, errand: Errand, cs: ContinuationState) -> Work:
     """The same errand, moved on, back in its place."""
     match work.stage:
@@ -145,8 +150,7 @@ def can_be_left(work: Work) -> bool:
     """
     if isinstance(work.stage, Landing):
         return work.lane is None
-    calling = isinstance(errand_of(work)[0].stage, Calling)
-    return not calling and isinstance(
+    return not is_calling(work) and isinstance(
         work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging | Reconciling | Approving
     )
 

@@ -18,7 +18,18 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from storyloop.core.draft import Draft
-from storyloop.core.progress import Approving, Asking, Closing, Landing, Lane, Leaving, Progress, StoryState, Work
+from storyloop.core.progress import (
+    Approving,
+    Asking,
+    Closing,
+    Landing,
+    Lane,
+    Leaving,
+    Progress,
+    Proving,
+    StoryState,
+    Work,
+)
 
 
 def lane_worktree(worktree: str, lane: int) -> str:
@@ -47,6 +58,12 @@ def is_in_line(work: Work) -> bool:
     """Whether it waits for its turn to be committed."""
     commits = isinstance(work.stage, Leaving) and work.stage.commit_unproven
     return work.lane is None and (commits or isinstance(work.stage, Landing))
+
+
+def lands(work: Work) -> bool:
+    """Whether it is at its turn and asks nobody any more, as far as is known: beside it, another one may be begun."""
+    is_again = isinstance(work.stage, Proving) and work.stage.again is not None
+    return work.lane == 0 and (is_again or isinstance(work.stage, Landing | Leaving | Closing))
 
 
 def free_lane(taken: Collection[int], *, has_turn: bool) -> int:

@@ -16,7 +16,7 @@ from storyloop.core.facts import Answered, CallReport, Failed, Failure, Finding,
 from storyloop.core.policy import WRITING_DRAINS, Drain
 from storyloop.core.progress import Describing, Judging, Reconciling, Work
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of
+from storyloop.core.steps import errand_of, is_calling
 from storyloop.core.telling import PromptValues
 from storyloop.engine.hands import Hands
 from storyloop.engine.noticing import noticed
@@ -101,7 +101,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
 
 def _others_at_work(state: RunState, work: Work) -> bool:
     others = (other for other in state.going.work.values() if other.story != work.story)
-    return any(isinstance(errand_of(other)[0].stage, Calling) for other in others)
+    return any(is_calling(other) for other in others)
 
 
 def _unreconciled(work: Work, tree: str, hands: Hands) -> Iterator[str]:

@@ -97,9 +97,7 @@ def take_up(effect: TakeUp, state: RunState, hands: Hands) -> Iterator[Event]:
     tree = progress.tip_tree if merged is None else merged.tree
     label, number = ("turn", work.turns + 1) if is_in_line(work) else ("taken-up", work.calls)
     label = f"{label}/{work.label}-{work.iteration}-{number}"
-    findings: tuple[Finding, ...] = ()
-    if effect.lane or repository.snapshot(place) != tree:
-        findings = _settled(state, hands, label=label, before=effect.story, lane=effect.lane)
+    findings = _settled(state, hands, label=label, before=effect.story, lane=effect.lane, laid=tree)
     repository.undo_changes(place, tree=tree)
     repository.remove_creations(place, tree=tree)
     author = Author(message=f"{work.label}: files on the branch as it is now", at=progress.last_at)
@@ -128,8 +126,10 @@ def scrub_worktree(effect: ScrubWorktree, state: RunState, hands: Hands) -> Iter
     yield WorktreeScrubbed(key=effect.key, at=hands.clock.now(), round=effect.round, findings=findings)
 
 
-def _settled(state: RunState, hands: Hands, *, label: str, before: str, lane: int = 0) -> tuple[Finding, ...]:
-    """The worktree is as the run's branch has its tip; what else lay in it is kept by a ref."""
+def _settled(
+    state: RunState, hands: Hands, *, label: str, before: str, lane: int = 0, laid: str = ""
+) -> tuple[Finding, ...]:
+    """The worktree is as the run's branch has its tip, or `laid`; what else lay in it is kept by a ref."""
     progress, repository, place = state.going, hands.repository, hands.place
     tip, left = progress.tip, progress.tip_tree
     if lane:
@@ -137,7 +137,7 @@ def _settled(state: RunState, hands: Hands, *, label: str, before: str, lane: in
         if known is not None:  # unless a process that died here had got further
             tip, left = (tip if tip == progress.tip else known.head), known.tree
     settled = repository.settle(place, expected_tip=tip, label=label)
-    if (tip, settled.tree) == (progress.tip, progress.tip_tree):
+    if tip == progress.tip and settled.tree in (laid, progress.tip_tree):
         return settled.findings
     findings = settled.findings
     if settled.tree not in (left, progress.tip_tree):

@@ -30,7 +30,7 @@ from storyloop.core.words import RunStatus
 from storyloop.engine.deeds import perform, save_report
 from storyloop.engine.hands import Hands
 from storyloop.engine.lanes import lane_of
-from storyloop.engine.requests import fact_of, is_calling, objection
+from storyloop.engine.requests import can_be_stopped, fact_of, objection
 from storyloop.engine.secrecy import without_secrets
 from storyloop.ports import Journal, Request
 from storyloop.views.rows import row_of
@@ -241,7 +241,7 @@ class Engine:
             mine = [deed for deed in self._deeds.values() if _story_of(deed.effect) == request.story]
             for deed in mine:
                 deed.stop.set()
-            if mine or is_calling(work):
+            if mine or can_be_stopped(work):
                 return False
         if request.what == "retry" and any(isinstance(deed.effect, _BETWEEN) for deed in self._deeds.values()):
             return False  # what they rest on is that no story is open, or this one is next

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from storyloop.core.artifacts import Question
-from storyloop.core.errand import Calling
 from storyloop.core.events import (
     Event,
     QuestionAnswered,
@@ -18,14 +17,14 @@ from storyloop.core.progress import Asking, Closing, Describing, StoryState, Wor
 from storyloop.core.purpose import RUN
 from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import can_be_left, errand_of
+from storyloop.core.steps import can_be_left, is_calling
 from storyloop.core.words import RunStatus
 from storyloop.ports import Request
 
 
-def is_calling(work: Work) -> bool:
-    """Whether an agent may be running for this story."""
-    return isinstance(errand_of(work)[0].stage, Calling) and not isinstance(work.stage, Describing)
+def can_be_stopped(work: Work) -> bool:
+    """Whether an agent is at work on this story."""
+    return is_calling(work) and not isinstance(work.stage, Describing)
 
 
 def fact_of(state: RunState, request: Request, now: datetime) -> Event:
@@ -83,6 +82,6 @@ def objection(state: RunState, what: str, story: str | None) -> str | None:
         return None if ended else f"story {story} is {standing.state}: only a blocked or skipped one is retried"
     if standing.state in (StoryState.PASSED, StoryState.SKIPPED):
         return f"story {story} is {standing.state} already"
-    if work is not None and not (can_be_left(work) or is_calling(work)):
+    if work is not None and not (can_be_left(work) or can_be_stopped(work)):
         return f"story {story} {'is over' if isinstance(work.stage, Closing) else 'is just being committed'}"
     return None
