@@ -68,6 +68,7 @@ from storyloop.core.purpose import (
     Purpose,
     Reproving,
     SettingUp,
+    SettingUpLane,
     Trying,
     label_of,
 )
@@ -199,6 +200,8 @@ def told(event: Event) -> str:
     match event:
         case RunOpened():
             return "opened"
+        case WorktreeLost(lane=lane) if lane:
+            return f"lost lane {lane}"
         case WorktreeLost():
             return "lost"
         case WorktreeOpened():
@@ -287,6 +290,8 @@ def _purpose(purpose: Purpose) -> str:
     match purpose:
         case SettingUp(number=number, round=proof):
             return f"setup {number}" + (" final" if proof else "")
+        case SettingUpLane(story=story, number=number):
+            return f"setup {number} {story}"
         case Reproving(story=story, criterion=criterion):
             return f"prove {label_of(RUN)} {story} {criterion}"
         case FinalChecking(check=check):

@@ -1,6 +1,7 @@
 """Stories side by side: whoever ends first, one branch comes of it, as if they had been done one after the other."""
 
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from msgspec.structs import replace
 from gitkit import git, isolated
 from journeykit import BRANCH, Act, Expected, Journey, Play, StorySaid
 from journeyworlds import MemoryWorld, RealWorld
+from storyloop.cleaning import looked_through, removed
+from storyloop.config.layers import Flags
+from storyloop.core.events import CallEnded, Event
 from storyloop.core.facts import CallReport
 from storyloop.core.progress import StoryState
+from storyloop.core.run_state import RunState
 from test_journeys import assert_within_bounds, at_work_below
 
 STORIES = 12
@@ -167,3 +172,42 @@ def test_under_step_every_story_waits_for_approval_before_its_turn(tmp_path: Pat
     assert play.exits == [3, 0]
     assert [subject for subject, _ in played_on.history][1:] == SUBJECTS[1:]
     assert played_on.worktree == MADE
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("how", ["deleted", "cleaned"])
+def test_lanes_that_are_gone_when_a_run_goes_on_are_made_again(how: str, tmp_path: Path) -> None:
+    """With the files of the work that was in them, and set up anew; cleaning up takes them with the run's worktree."""
+    journey = twelve(3)
+    journey = replace(journey, config=journey.config | {"worktree": {"setup": ["touch set-up.txt"]}})
+    journey = replace(journey, files=journey.files | {".gitignore": "set-up.txt\n"})
+    world = RealWorld(journey, tmp_path)
+    play = Play(journey, world)
+    service = world.service()
+    with service.open(world.prepared(service, Flags())) as drive:
+
+        def watch(event: Event, state: RunState) -> None:
+            in_lanes = {work.lane for work in state.going.work.values() if work.lane and work.pin}
+            if in_lanes and isinstance(event, CallEnded):
+                drive.interrupt("by the test")
+
+        play.known = drive.run(watch)
+    lanes = sorted(tmp_path.glob("*-lane-*"))
+    assert len(lanes) == 2
+    if how == "deleted":
+        for lane in lanes:
+            shutil.rmtree(lane)
+    else:
+        told = [
+            removed(service, left)
+            for left in looked_through(service, play.known.going.repository, older_than=0).leftovers
+        ]
+        assert [line.partition(";")[0] for line in told] == ["removed"]
+        assert list(tmp_path.glob("*-wt-*")) == []
+    play.act(Act(do="resume"))
+    outcome = play.outcome()
+    assert outcome.exits == [0]
+    assert set(outcome.stories.values()) == {"passed"}
+    assert outcome.history[-1][1] == MADE | {".gitignore": "set-up.txt\n"}
+    assert list(tmp_path.glob("*-lane-*")) == []

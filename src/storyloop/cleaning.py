@@ -17,6 +17,7 @@ import msgspec
 from storyloop.core.events import RunCleaned
 from storyloop.core.run_row import RunRow
 from storyloop.core.transitions import ENDED
+from storyloop.engine.lanes import lane_places
 from storyloop.ports import Author, ScratchRef
 from storyloop.service import HeldElsewhereError, Service
 from storyloop.views.words import count
@@ -90,15 +91,20 @@ def removed(service: Service, leftover: Leftover) -> str:
             if service.at_work(run) or not set(now.unkept) <= set(leftover.unkept):
                 return "was left: it has changed meanwhile"
             kept: list[str] = []
-            place, repository = held.place, held.hands.repository
+            repository = held.hands.repository
             match leftover.kind:
                 case Kind.WORKTREE:
-                    if now.unkept:
-                        tree = repository.snapshot(place)
-                        author = Author(message="What lay in the worktree before it was cleaned up", at=service.now())
-                        label = f"cleaned/{tree[:12]}"
-                        kept.append(repository.pin(place, tree=tree, label=label, author=author).ref)
-                    repository.close_worktree(place)
+                    for place in (*lane_places(held.state, held.place), held.place):
+                        remains = repository.remains(place)
+                        if remains is not None and remains.unkept:
+                            tree, message = (
+                                repository.snapshot(place),
+                                "What lay in the worktree before it was cleaned up",
+                            )
+                            author, label = Author(message=message, at=service.now()), f"cleaned/{tree[:12]}"
+                            kept.append(repository.pin(place, tree=tree, label=label, author=author).ref)
+                        is_over = held.state.status in ENDED  # else `resume` makes it again
+                        repository.close_worktree(place, with_branch=is_over and place != held.place)
                 case Kind.REFS:
                     repository.drop_refs(now.refs)
                 case Kind.PRINTED:
@@ -121,16 +127,18 @@ def _left_by(service: Service, row: RunRow, older_than: float | None, *, sits_al
     later = age >= (_LATER if older_than is None else older_than)
     in_checkout = place.worktree == state.going.checkout
     if sits_alone and not in_checkout and (soon if is_over else later):
-        remains = hands.repository.remains(place)
-        if remains is not None:
+        places = {one: hands.repository.remains(one) for one in (place, *lane_places(state, place))}
+        there = {one: remains for one, remains in places.items() if remains is not None}
+        if there:
+            lanes = f" and {count(len(there.keys() - {place}), 'lane')}" if there.keys() - {place} else ""
             yield Leftover(
                 run_id=row.run_id,
                 kind=Kind.WORKTREE,
-                what=f"worktree {place.worktree}",
+                what=f"worktree {place.worktree}{lanes}",
                 why=why,
-                bytes=_size(Path(place.worktree)),
-                unkept=remains.unkept,
-                unpushed=remains.unpushed,
+                bytes=sum(_size(Path(one.worktree)) for one in there),
+                unkept=tuple(path for remains in there.values() for path in remains.unkept),
+                unpushed=there[place].unpushed if place in there else 0,
             )
     if not is_over:
         return

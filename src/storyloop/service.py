@@ -42,6 +42,7 @@ from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_s
 from storyloop.core.wishes import is_unfinished
 from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
+from storyloop.engine.lanes import reopen_lanes
 from storyloop.engine.loop import Engine
 from storyloop.engine.notices import Notices
 from storyloop.engine.requests import fact_of, objection
@@ -418,6 +419,9 @@ class Service(Archive):
                 if not hands.repository.has_worktree(place):
                     lost = WorktreeLost(key=f"worktree/lost/{state.going.resumes}", at=tools.clock.now())
                     state, seq = self._told(state, seq, lost)
+                for lane in reopen_lanes(state, hands):
+                    key = f"worktree/lost/{state.going.resumes}/lane/{lane}"
+                    state, seq = self._told(state, seq, WorktreeLost(key=key, at=tools.clock.now(), lane=lane))
             new = amended(policy, flags) if flags != NO_FLAGS else policy
             if prompts:
                 new = msgspec.structs.replace(new, prompts=self._templates(Path(state.going.checkout)))

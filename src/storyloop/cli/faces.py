@@ -15,6 +15,7 @@ from storyloop.core.events import CallEnded, CallStarted, Event
 from storyloop.core.progress import StoryState
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
+from storyloop.core.steps import standing_of
 from storyloop.views.account import Account
 from storyloop.views.history import lines_of
 from storyloop.views.report import report_json, summary
@@ -149,7 +150,7 @@ class LiveFace(PlainFace):
         elapsed = duration((datetime.now(UTC) - state.started_at).total_seconds())
         used = f"{count(progress.ledger.calls, 'call')}, {_tokens(state)}{money(progress.ledger.total)}"
         second = f"{state.machine_state}  {elapsed}  {used}"
-        lines = [_place(state), second] + ([f"  {self._doing}"] if self._doing else [])
+        lines = [_place(state), *_besides(state), second] + ([f"  {self._doing}"] if self._doing else [])
         lines += [f"{sentence}  (storyloop {verb})" for sentence, verb in waits_for(state)]
         width = max(20, self._console.width - 1)
         return Text("\n" + "\n".join(readable(line)[:width] for line in lines), style="bold")
@@ -167,6 +168,14 @@ def _place(state: RunState) -> str:
     story = state.current_story
     title = f"{story}  {progress.spec.story(story).title}" if story else "between two stories"
     return f"story {min(number + 1, stories)} of {stories}  {title}"
+
+
+def _besides(state: RunState) -> list[str]:
+    """The other stories in hand, where several are worked on at once."""
+    progress = state.going
+    works = [work for work in progress.work.values() if work.story not in (RUN, state.current_story)]
+    titles = {work.story: progress.spec.story(work.story).title for work in works}
+    return [f"  {work.story}  {standing_of(work, StoryState.BUILDING)}  {titles[work.story]}" for work in works]
 
 
 def _tokens(state: RunState) -> str:

@@ -53,7 +53,9 @@ class WorktreeOpened(_Event, frozen=True, kw_only=True, tag="worktree_opened"):
 
 
 class WorktreeLost(_Event, frozen=True, kw_only=True, tag="worktree_lost"):
-    """Somebody deleted the run's worktree while nobody had the run: it is owed anew."""
+    """Somebody deleted the run's worktree, or a lane, while nobody had the run: its set-up is owed anew."""
+
+    lane: int = 0
 
 
 class SpecPlanned(_Event, frozen=True, kw_only=True, tag="spec_planned"):

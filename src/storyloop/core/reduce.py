@@ -272,6 +272,8 @@ def _fold(run: Draft, event: Event) -> None:
             run.opening = replace(run.opening, worktree_opened=True)
             run.find(*(Finding("worktree", warning) for warning in event.warnings))
             run.tip, run.tip_tree = event.tip, event.tip_tree
+        case WorktreeLost(lane=lane) if lane:
+            run.lanes = {**run.lanes, lane: replace(run.lanes[lane], set_up=0)}
         case WorktreeLost():
             expect(run.opening.worktree_opened and run.status is not RunStatus.COMPLETED, run, event)
             losses = run.opening.losses + 1

@@ -66,7 +66,8 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
                 mode=effect.mode,
             )
             watch = hands.agents.launch(order)
-        report = _watched(watch, hands, stop)
+        whose = f"{work.label}: " if state.effective_config().limits.parallel > 1 else ""
+        report = _watched(watch, hands, stop, whose=whose)
     finally:
         seat.leave()
     _share(report, effect, state, hands)
@@ -195,7 +196,7 @@ def _seat(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Even
     return None
 
 
-def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:
+def _watched(watch: Watch, hands: Hands, stop: threading.Event, *, whose: str) -> CallReport:
     stopped = False
     while (report := watch.wait(_GLANCE)) is None:
         if stop.is_set() and not stopped:
@@ -203,7 +204,7 @@ def _watched(watch: Watch, hands: Hands, stop: threading.Event) -> CallReport:
             stopped = True
         activity = watch.activity()
         if activity is not None:
-            hands.seen(activity.text)
+            hands.seen(f"{whose}{activity.text}")
     return report
 
 

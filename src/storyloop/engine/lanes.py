@@ -1,5 +1,7 @@
 """Lanes: in which worktree a deed is done, and the beginning and end of those beside the run's own."""
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from storyloop.core.effects import Effect, ParkRun, RunCommand, StartStory, TakeUp, Wait
@@ -41,8 +43,28 @@ def open_lane(state: RunState, hands: Hands) -> str:
     return hands.repository.tip(hands.place)
 
 
+def reopen_lanes(state: RunState, hands: Hands) -> Iterator[int]:
+    """The lanes that somebody deleted; those with work in them stand again, with its files."""
+    working = {work.lane: work for work in state.going.work.values() if work.lane}
+    for lane in state.going.lanes:
+        place, repository = lane_place(hands.place, lane), hands.repository
+        if repository.has_worktree(place):
+            continue
+        if (work := working.get(lane)) is not None:
+            copy, tree = state.effective_config().worktree.copy, work.pin.tree if work.pin else work.tree
+            repository.open_worktree(place, base=work.head, reuse_branch=True, copy=copy)
+            repository.undo_changes(place, tree=tree)
+            repository.remove_creations(place, tree=tree)
+        yield lane
+
+
+def lane_places(state: RunState, place: Place) -> list[Place]:
+    """Where all lanes are that the run can have."""
+    widest = state.going.widest
+    return [lane_place(place, lane) for lane in range(1, widest + 1 if widest > 1 else 1)]
+
+
 def close_lanes(state: RunState, hands: Hands) -> None:
     """No lane is left, nor its branch; what was made in them is on the run's branch, or kept by pins."""
-    widest = state.going.widest
-    for lane in range(1, widest + 1 if widest > 1 else 1):
-        hands.repository.close_worktree(lane_place(hands.place, lane), with_branch=True)
+    for place in lane_places(state, hands.place):
+        hands.repository.close_worktree(place, with_branch=True)

@@ -128,6 +128,8 @@ def line_of(event: Event, state: RunState) -> str | None:
         case SpecPlanned(spec=spec):
             named = "; ".join(f"{story.id} {story.title}" for story in spec.order())
             return f"{count(len(spec.user_stories), 'story')} planned: {named}"
+        case WorktreeLost(lane=lane) if lane:
+            return f"worktree {lane} was deleted: it is made again"
         case WorktreeLost():
             return f"somebody has deleted the worktree {state.going.worktree}"
         case WorktreeOpened():
