@@ -290,7 +290,8 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
     if progress.ledger.waited + under_way + length > policy.limits.max_wait:
         reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
-    wait = f"{errand.key}/wait/{errand.calls}/{waiting.until.isoformat()}"
+    number = f"{errand.calls}+{errand.learned}" if errand.learned else f"{errand.calls}"
+    wait = f"{errand.key}/wait/{number}/{waiting.until.isoformat()}"
     return Wait(key=wait, story=work.story, since=waiting.since, until=waiting.until)
 
 
