@@ -422,11 +422,14 @@ def test_a_spec_is_checked_and_comes_back_out_of_a_run(shipped: Shipped) -> None
 def test_a_dry_run_shows_order_and_bounds_and_leaves_no_trace(user: User) -> None:
     """It is an answer, so it goes to stdout."""
     user.has_a_spec("US-002", "US-001")
+    config = user.repo / "storyloop.toml"
+    config.write_text(f'{config.read_text()}[drains]\ncommit = ["sh"]\n')
     before = user.belongings()
-    done = user.asks("run", SPEC, "--dry-run", "--max-calls", "7")
+    done = user.asks("run", SPEC, "--dry-run", "--max-calls", "7", "--step")
     assert (done.code, user.belongings()) == (0, before)
     assert "at most       7 agent calls" in done.out
     assert done.out.index("1. US-002  Make US-002") < done.out.index("2. US-001  Make US-001")
+    assert "\nbound         commit by sh\nstep          parks before each commit until you approve it\n" in done.out
 
 
 # --- text that wants to be more --------------------------------------------------------------------------

@@ -118,6 +118,17 @@ def test_an_attempt_that_changed_nothing_says_so_to_the_next() -> None:
     assert not (run.work().cs.previous_next_steps or "").startswith(idle)
 
 
+def test_an_attempt_that_went_back_to_an_earlier_one_s_files_says_so_to_the_next() -> None:
+    """To and fro is no way on, although no two results in a row are the same."""
+    run = run_with(policy_with(continuations=5))
+    back = "The last attempt went back to what an earlier one had left: go another way. Make these pass;"
+    told: list[bool] = []
+    for tree in ("tree-1", "tree-2", "tree-1", "tree-3"):
+        run.attempted(check=RED, tree=tree)
+        told.append((run.work().cs.previous_next_steps or "").startswith(back))
+    assert told == [False, False, True, False]
+
+
 def test_a_loop_that_the_escalation_leaves_by_another_agent_is_not_left_twice() -> None:
     """Loop recovery would pass over the very agent that was meant to be asked."""
     ladder = (CONTINUE, CONTINUE, CONTINUE, X)

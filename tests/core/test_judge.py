@@ -434,7 +434,7 @@ def test_an_inherited_check_that_was_green_only_on_a_failed_attempt_is_still_inh
 
 
 def test_the_verdict_of_a_criterion() -> None:
-    """Unmeasured and red first, then staleness, then what it was worth."""
+    """Unmeasured and red first, then what it was worth, then staleness."""
     run = attempted(verify=("v1",)).until(LandStory).did()
     green = run.standing("US-001").evidence[-1]
     red, dark = replace(green, reading=Reading.RED), replace(green, reading=Reading.UNMEASURED)
@@ -443,6 +443,7 @@ def test_the_verdict_of_a_criterion() -> None:
     assert verdict_of(green, was_green_before=False, tip_tree="tree-1") is Verdict.PROVEN
     assert verdict_of(flaky, was_green_before=False, tip_tree="tree-1") is Verdict.PROVEN
     assert verdict_of(green, was_green_before=True, tip_tree="tree-1") is Verdict.VACUOUS
+    assert verdict_of(green, was_green_before=True, tip_tree="tree-2") is Verdict.VACUOUS  # it never was proven
     assert verdict_of(green, was_green_before=False, tip_tree="tree-2") is Verdict.STALE
     assert verdict_of(red, was_green_before=True, tip_tree="tree-1") is Verdict.FAILED
     assert verdict_of(dark, was_green_before=True, tip_tree="tree-1") is Verdict.UNMEASURED

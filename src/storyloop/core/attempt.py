@@ -181,7 +181,7 @@ def fell_short(
         chain=policy.chain_of(Drain.STORY, attempt=attempt) if isinstance(rung, AgentRef) else None,
     )
     if work.pin is not None:
-        work = replace(work, wanting=work.pin.tree)
+        work = replace(work, wanting=work.pin.tree, tried=(*work.tried, work.wanting))
     errand = afforded(run, work, errand)
     if isinstance(errand.stage, GivenUp) and landing is not None:
         _unmended(run, replace(work, errand=errand), landing, event)

@@ -101,6 +101,6 @@ def verdict_of(evidence: Evidence | Judged | None, *, was_green_before: bool, ti
         return Verdict.UNMEASURED
     if evidence.reading is Reading.RED:
         return Verdict.FAILED
-    if tip_tree is not None and evidence.tree != tip_tree:
-        return Verdict.STALE
-    return Verdict.VACUOUS if was_green_before else Verdict.PROVEN
+    if was_green_before:  # it never was proven, so that cannot have gone stale
+        return Verdict.VACUOUS
+    return Verdict.PROVEN if tip_tree in (None, evidence.tree) else Verdict.STALE

@@ -180,6 +180,8 @@ def shortfall_of(
     """What an attempt lacks, as the next one is told, with what it reported itself."""
     if proving.tree == (work.wanting or work.tree):
         asked = f"The last attempt changed nothing. {asked}".rstrip()
+    elif proving.tree in work.tried:
+        asked = f"The last attempt went back to what an earlier one had left: go another way. {asked}".rstrip()
     return Shortfall(
         status=status,
         summary=proving.result.summary,

@@ -228,7 +228,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage = Preparing()
     green_before: tuple[int, ...] = ()
     pin: Pin | None = None  # the worktree's files when the last call ended
-    wanting: str = ""  # the tree that the last attempt left, once it was found wanting
+    wanting: str = ""  # the tree that the last attempt left, once it was found wanting,
+    tried: tuple[str, ...] = ()  # and those of the attempts before it
     changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
     secrets: tuple[str, ...] = ()  # known secrets in them, each with its file: such work is not proven, nor committed
     suspicions: tuple[Suspicion, ...] = ()  # what in them bends their own proof

@@ -1,5 +1,6 @@
 """Calls: asking an agent, or finding the call that an earlier process began; then taking stock of the worktree."""
 
+import posixpath
 import re
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
+from storyloop.core.artifacts import Analysis, Judgement, Ruling
 from storyloop.core.chain import Cooled, limited_until
 from storyloop.core.effects import CallAgent
 from storyloop.core.errand import Calling, Errand
@@ -28,6 +30,7 @@ _NO_SEAT = Seat(lambda: None)
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names
 _MOST_MARKED = 5_000_000  # bytes of a file in which marks are looked for
+_PLACE = re.compile(r"(?<![\w/:.-])([\w.][\w./+-]*):(\d{1,7})")
 _MOST_DIFF = 200_000  # characters of a change that are handed to the prompt, which cuts them again
 
 
@@ -50,12 +53,14 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         if seat is None:
             return
         started, watch = hands.clock.now(), None
+    besides: tuple[Finding, ...] = ()
     try:
         if watch is None:
             prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, work, hands)))
             order = replace(_order(effect, state, work, hands, prompt=prompt), seat=seat.lock)
             if not _others_at_work(state, work):  # what they may have done to git is not taken for the user's own
                 hands.repository.guard(hands.place)
+            besides = _besides(effect, state, work, hands)
             yield CallStarted(
                 key=f"{effect.key}/started",
                 at=started,
@@ -71,11 +76,12 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
     finally:
         seat.leave()
     _share(report, effect, state, hands)
+    report = _placed(report, work, hands)
     label = f"calls/{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=work.head, label=label)
     author = Author(message=f"{work.label}: files after call {effect.call} of {effect.ref}", at=started)
     pin = hands.repository.pin(hands.place, tree=settled.tree, label=label, author=author)
-    findings = settled.findings
+    findings = (*besides, *settled.findings)
     if effect.drain in WRITING_DRAINS:
         changed = hands.repository.changes(work.tree, settled.tree)
     else:
@@ -127,9 +133,52 @@ def _with_diff(values: PromptValues, state: RunState, work: Work, hands: Hands) 
     return replace(values, diff=diff)
 
 
+def _placed(report: CallReport, work: Work, hands: Hands) -> CallReport:
+    """An analysis as far as its places are there: what is met nowhere but in no file of the work is unknown."""
+    if not isinstance(report.outcome, Answered) or not isinstance(analysis := report.outcome.artifact, Analysis):
+        return report
+    named = [_places(judgement) for judgement in analysis.judgements]
+    paths = sorted({path for places in named for path, _ in places})
+    files = dict(hands.repository.contents(_to_read(work), paths, most=_MOST_MARKED))
+    ends = {path: content.count(b"\n") + 1 for path, content in files.items()}
+    judgements = tuple(
+        replace(judgement, ruling=Ruling.UNKNOWN, evidence=f"No such place is in the work: {judgement.evidence}")
+        if places and not any(0 < line <= ends.get(path, 0) for path, line in places)
+        else judgement
+        for judgement, places in zip(analysis.judgements, named, strict=True)
+    )
+    return replace(report, outcome=Answered(artifact=replace(analysis, judgements=judgements)))
+
+
+def _places(judgement: Judgement) -> list[tuple[str, int]]:
+    """File and line, as many as its words name, where it says that a criterion is met."""
+    if judgement.ruling is not Ruling.MET:
+        return []
+    found = ((posixpath.normpath(path), int(line)) for path, line in _PLACE.findall(judgement.evidence))
+    return [(path, line) for path, line in found if ("." in path or "/" in path) and not path.startswith("..")]
+
+
+def _to_read(work: Work) -> str:
+    """The tree that lies before somebody who is to read and report."""
+    return work.stage.landing.tree if isinstance(work.stage, Judging | Describing) else work.tree
+
+
+def _besides(effect: CallAgent, state: RunState, work: Work, hands: Hands) -> tuple[Finding, ...]:
+    """What somebody else left where an agent is only to read is kept by a ref, and not taken for the agent's."""
+    tree = _to_read(work)
+    if effect.drain in WRITING_DRAINS or (now := hands.repository.snapshot(hands.place)) == tree:
+        return ()
+    author = Author(message=f"{work.label}: files before a {effect.drain}", at=state.going.last_at)
+    pin = hands.repository.pin(hands.place, tree=now, label=f"besides/{work.label}/{now[:12]}", author=author)
+    hands.repository.undo_changes(hands.place, tree=tree)
+    hands.repository.remove_creations(hands.place, tree=tree)
+    detail = f"What lay in the worktree besides what {effect.ref} was to read was set aside; it is kept by {pin.ref}."
+    return (Finding("leftover", detail),)
+
+
 def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands) -> tuple[Finding, ...]:
     """Who was asked to read and report leaves no files: they are as they were before the call."""
-    before = work.stage.landing.tree if isinstance(work.stage, Judging | Describing) else work.tree
+    before = _to_read(work)
     kept = f"{pin.ref.rpartition('/')[0]}/files"  # what a process that died here had kept first is what the agent left
     if tree == before and pin.ref == kept:
         return ()

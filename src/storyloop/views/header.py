@@ -1,7 +1,7 @@
 """The header: what a run is about to do, with whom, and the most that it can cost. Plain text."""
 
 from storyloop.core.bounds import Bounds
-from storyloop.core.policy import Drain, Policy
+from storyloop.core.policy import OPTIONAL_DRAINS, Drain, Policy
 from storyloop.core.spec import Spec
 from storyloop.views.words import count, duration
 
@@ -23,6 +23,8 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         ("at most", bounds_line(most)),
         ("sandbox", sandbox),
         ("review", _review(policy)),
+        *([("bound", bound)] if (bound := _bound(policy)) else []),
+        *([("step", "parks before each commit until you approve it")] if policy.step else []),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
 
@@ -34,6 +36,12 @@ def _review(policy: Policy) -> str:
     who = bound or "by another agent than the author, where there is one"
     what = "each story before its commit, " if policy.review.per_story else ""
     return f"{what}{who}; at most {count(policy.limits.review_cycles, 'cycle')}"
+
+
+def _bound(policy: Policy) -> str:
+    """Who is asked for what only somebody who is bound to it is asked for."""
+    chains = ((drain, policy.chain_of(drain)) for drain in Drain if drain in OPTIONAL_DRAINS)
+    return ", ".join(f"{drain} by {' -> '.join(map(str, chain))}" for drain, chain in chains if chain)
 
 
 def bounds_line(most: Bounds) -> str:
