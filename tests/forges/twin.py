@@ -137,6 +137,7 @@ class Twin:
         self.faults: list[Fault] = []
         self.calls: list[str] = []  # "POST /pulls", in order, as they came in
         self.may_write = True
+        self.behind: Callable[[Request], None] = lambda _: None  # what happens once a request was done, unanswered
         self.talks: list[Talk] = []
         self.reviews: list[Reviewed] = []
         self.below: list[tuple[int, Said]] = []  # comments below a pull request
@@ -288,6 +289,7 @@ def serving(twin: Twin) -> Iterator[Twin]:
             except Refused as refused:
                 self.reply(refused.status, json.dumps(refused.body).encode(), {})
                 return
+            twin.behind(request)
             body = said.text.encode() if isinstance(said, Text) else json.dumps(said).encode()
             self.reply(201 if request.method == "POST" else 200, body, headers)
 

@@ -1,16 +1,19 @@
 """The Repository port: what the engine may rely on, kept by real git and by the repository in memory."""
 
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from gitkit import files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.facts import Change, ChangeKind
-from storyloop.ports import Author, Place, Remains, Repository
+from storyloop.core.forge import ForgeTrouble, Pushed, Trouble
+from storyloop.ports import Author, Place, PushOrder, Remains, Repository
 from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.repository import GitRepository
 
@@ -35,6 +38,10 @@ class World(Protocol):
     def switch_branch(self, place: Place, branch: str) -> None: ...
     def break_git_file(self, place: Place) -> None: ...
     def write_to_checkout(self, path: str, content: bytes) -> None: ...
+    def add_remote(self, *, empty: bool = False) -> None: ...
+    def remote(self) -> dict[str, str]: ...
+    def push_as_another(self, place: Place) -> str: ...
+    def delete_from_remote(self, place: Place) -> None: ...
 
 
 class RealWorld:
@@ -86,6 +93,26 @@ class RealWorld:
     def write_to_checkout(self, path: str, content: bytes) -> None:
         write_file(self._checkout / path, content)
 
+    def add_remote(self, *, empty: bool = False) -> None:
+        self._bare = self._checkout.with_name("bare.git")
+        git(self._checkout, "init", "--quiet", "--bare", str(self._bare), env=self._env)
+        git(self._checkout, "remote", "add", "origin", str(self._bare), env=self._env)
+        if not empty:
+            git(self._checkout, "push", "--quiet", "origin", "main", env=self._env)
+
+    def remote(self) -> dict[str, str]:
+        listed = git(self._bare, "for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", env=self._env)
+        return dict(line.split() for line in listed.splitlines())
+
+    def push_as_another(self, place: Place) -> str:
+        tree = git(self._bare, "rev-parse", "main^{tree}", env=self._env)
+        commit = git(self._bare, "commit-tree", "-m", "theirs", tree, env=self._env)
+        git(self._bare, "update-ref", f"refs/heads/{place.branch}", commit, env=self._env)
+        return commit
+
+    def delete_from_remote(self, place: Place) -> None:
+        git(self._bare, "update-ref", "-d", f"refs/heads/{place.branch}", env=self._env)
+
 
 class WorldInMemory:
     def __init__(self) -> None:
@@ -128,6 +155,19 @@ class WorldInMemory:
 
     def write_to_checkout(self, path: str, content: bytes) -> None:
         self.repository.checkout[path] = content
+
+    def add_remote(self, *, empty: bool = False) -> None:
+        self.repository.remotes["origin"] = {} if empty else {"main": self.base}
+
+    def remote(self) -> dict[str, str]:
+        return self.repository.remotes["origin"]
+
+    def push_as_another(self, place: Place) -> str:
+        self.repository.remotes["origin"][place.branch] = "0" * 40
+        return "0" * 40
+
+    def delete_from_remote(self, place: Place) -> None:
+        del self.repository.remotes["origin"][place.branch]
 
 
 @pytest.fixture(params=["git", "memory"])
@@ -678,3 +718,109 @@ def test_a_scrub_leaves_the_commit_and_nothing_else(world, repository, closed):
     assert (repository.tip(closed), world.keeps(closed, ".storyloop/handover.md")) == (commit, True)
     world.write(closed, ".venv/site.py", b"venv\n")  # no longer ignored: whoever sets it up again has to say so
     assert repository.snapshot(closed) != repository.tree_of(commit)
+
+
+# --- pushing ------------------------------------------------------------------------------------------
+
+
+def order(commit: str, *, own: str = "", base: str = "main", remote: str = "origin") -> PushOrder:
+    return PushOrder(remote=remote, commit=commit, own=own, base=base)
+
+
+def landed(repository: Repository, place: Place, parent: str, name: str) -> str:
+    """One more commit on the run's branch, with git's settings as they are now."""
+    repository.guard(place)
+    tree = repository.settle(place, expected_tip=parent, label=name).tree
+    return repository.commit(place, tree=tree, parent=parent, author=Author(message=f"{name}\n", at=AUTHOR.at))
+
+
+def test_a_branch_is_pushed_and_again_with_what_is_new(world, repository, place):
+    """The remote has each commit; what is there already is left, and so is what stands on top of it."""
+    world.add_remote()
+    one = landed(repository, place, world.base, "one")
+    pushed = repository.push(place, order(one), threading.Event())
+    assert pushed == Pushed(remote="origin", commit=one, base="main")
+    assert world.remote() == {"main": world.base, place.branch: one}
+
+    world.write(place, "two.txt", b"2\n")
+    two = landed(repository, place, one, "two")
+    repository.push(place, order(two, own=one), threading.Event())
+    repository.push(place, order(two, own=two), threading.Event())
+    assert world.remote() == {"main": world.base, place.branch: two}
+    repository.push(place, order(one, own=two), threading.Event())
+    assert world.remote() == {"main": world.base, place.branch: two}
+
+
+def test_what_we_pushed_ourselves_may_be_replaced(world, repository, place):
+    """By a commit that does not stand on it; nobody else's may."""
+    world.add_remote()
+    one = landed(repository, place, world.base, "one")
+    repository.push(place, order(one), threading.Event())
+    repository.reset(place, commit=world.base)
+    world.write(place, "other.txt", b"1\n")
+    other = landed(repository, place, world.base, "other")
+    with pytest.raises(ForgeTrouble, match="has commits that this run does not know") as refused:
+        repository.push(place, order(other), threading.Event())
+    assert refused.value.trouble is Trouble.REJECTED
+
+    repository.push(place, order(other, own=one), threading.Event())
+    assert world.remote()[place.branch] == other
+
+
+def test_commits_that_nobody_here_knows_are_not_overwritten(world, repository, place):
+    """Whatever we pushed before."""
+    world.add_remote()
+    theirs = world.push_as_another(place)
+    for own in ("", world.base):
+        with pytest.raises(ForgeTrouble, match="has commits that this run does not know"):
+            repository.push(place, order(landed(repository, place, world.base, "one"), own=own), threading.Event())
+        repository.reset(place, commit=world.base)
+    assert world.remote()[place.branch] == theirs
+
+
+def test_a_branch_that_was_deleted_on_the_remote_stays_so(world, repository, place):
+    """It was merged, perhaps."""
+    world.add_remote()
+    one = landed(repository, place, world.base, "one")
+    repository.push(place, order(one), threading.Event())
+    world.delete_from_remote(place)
+    with pytest.raises(ForgeTrouble, match="was deleted on the remote origin"):
+        repository.push(place, order(one, own=one), threading.Event())
+    assert place.branch not in world.remote()
+
+
+@pytest.mark.parametrize(
+    ("empty", "branch", "remote", "words"),
+    [
+        (False, "main", "origin", "main is the default branch of the remote origin, which is never pushed"),
+        (True, "feature/x", "origin", "The remote origin has no default branch yet"),
+        (False, "feature/x", "upstream", "The repository has no remote upstream"),
+        (False, "feature/x", "--all", "The repository has no remote --all"),
+    ],
+)
+def test_what_is_never_pushed_is_said(world, repository, place, empty, branch, remote, words):
+    """And the remote is as it was."""
+    world.add_remote(empty=empty)
+    before = world.remote()
+    at = msgspec.structs.replace(place, branch=branch)
+    with pytest.raises(ForgeTrouble, match=words):
+        repository.push(at, order(world.base, remote=remote), threading.Event())
+    assert world.remote() == before
+
+
+def test_a_pull_request_goes_to_the_branch_that_was_begun_from_if_the_remote_has_it(world, repository, place):
+    """Else to the default branch."""
+    world.add_remote()
+    develop = msgspec.structs.replace(place, branch="develop")
+    repository.push(develop, order(world.base), threading.Event())
+    one = landed(repository, place, world.base, "one")
+    assert repository.push(place, order(one, base="develop"), threading.Event()).base == "develop"
+    assert repository.push(place, order(one, base="elsewhere"), threading.Event()).base == "main"
+
+
+def test_a_push_that_is_stopped_comes_to_nothing(world, repository, place):
+    """No word of it."""
+    world.add_remote()
+    stop = threading.Event()
+    stop.set()
+    assert repository.push(place, order(landed(repository, place, world.base, "one")), stop) is None
