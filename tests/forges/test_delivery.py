@@ -332,6 +332,20 @@ def test_hooks_do_not_run_and_agents_move_no_remote(shops: Callable[..., Shop]) 
     assert not (shop.user.place / "hooked").exists()
 
 
+def test_a_remote_that_is_added_while_a_run_waits_is_there_for_good(shops: Callable[..., Shop]) -> None:
+    """Nothing of the run's is at work then, so what changes in git's settings is the user's own doing."""
+    shop = shops()
+    no_remote(shop)
+    assert shop.user.asks("run", SPEC, "--pr", "--step").code == 3
+    a_remote(shop)
+    run = shop.user.asks("status", "--json").rows[0]["run_id"]
+    assert shop.user.asks("approve", run).code == 0
+
+    done = shop.user.asks("resume", run)
+    assert (done.code, shop.heads()) == (0, [(HEAD, "open", False)]), done.out
+    assert shop.user.git("remote") == "origin"
+
+
 # --- cut ----------------------------------------------------------------------------------------------------------
 
 
