@@ -419,6 +419,8 @@ class Service(Archive):
                 if not hands.repository.has_worktree(place):
                     lost = WorktreeLost(key=f"worktree/lost/{state.going.resumes}", at=tools.clock.now())
                     state, seq = self._told(state, seq, lost)
+                elif state.status is not RunStatus.RUNNING:  # what has changed since is the user's own
+                    hands.repository.guard(place)
                 for lane in reopen_lanes(state, hands):
                     key = f"worktree/lost/{state.going.resumes}/lane/{lane}"
                     state, seq = self._told(state, seq, WorktreeLost(key=key, at=tools.clock.now(), lane=lane))
