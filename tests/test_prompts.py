@@ -594,7 +594,7 @@ def test_templates_are_loaded_in_one_place() -> None:
     """Every file that ships is known by its name."""
     assert {name for name in load_templates() if not name.startswith("_")} == {
         *("story", "story-continuation", "same-agent-retry", "format-retry", "handover"),
-        *("plan", "analysis", "review", "triage", "fix", "conflict", "commit", "pr", "spec-new"),
+        *("plan", "analysis", "review", "triage", "fix", "conflict", "commit", "pr", "spec-new", "improve"),
     }
 
 

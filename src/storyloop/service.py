@@ -124,6 +124,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     checkout: Checkout
     worktree: str
     reuse_branch: bool
+    earlier: str  # what runs before it on its branch came to and left open
     stands: str | None  # the ended run whose worktree has the branch checked out: it is closed first
     bounds: Bounds
     sandbox: str  # what holds its agents and checks
@@ -157,9 +158,23 @@ class Service(Archive):
 
     # --- opening --------------------------------------------------------------------------------------
 
-    def prepare(self, spec_file: Path, cwd: Path, *, flags: Flags = NO_FLAGS, reuse_branch: bool = False) -> Prepared:
-        """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once."""
+    def prepare(
+        self,
+        spec_file: Path,
+        cwd: Path,
+        *,
+        flags: Flags = NO_FLAGS,
+        reuse_branch: bool = False,
+        improves: str = "",
+        earlier: str = "",
+    ) -> Prepared:
+        """Look at everything a run needs. Raises UserError, with all that is wrong with one file at once.
+
+        `improves`: the branch that it builds on, whatever the spec says; `earlier`: what agents are told of that.
+        """
         spec, is_markdown = read_spec(spec_file)
+        if improves:
+            spec, reuse_branch = msgspec.structs.replace(spec, branch_name=improves), True
         held = self._tools.secrets.find(dump_spec(spec))
         if held:
             spec = self._clean(spec)
@@ -188,6 +203,7 @@ class Service(Archive):
             checkout=checkout,
             worktree=worktree,
             reuse_branch=reuse_branch,
+            earlier=without_secrets(earlier, self._tools.secrets),
             stands=stands,
             bounds=bounds(spec, loaded.policy),
             sandbox=self._tools.held_by(loaded.policy.sandbox),
@@ -382,6 +398,7 @@ class Service(Archive):
             worktree=place.worktree,
             session_id=session_id_of(place.worktree),
             knowledge=self._known_of(prepared),
+            earlier=prepared.earlier,
         )
         state = reduce(None, opened)
         seq = tools.journal.append(run_id, [opened], after=0, row=row_of(state))

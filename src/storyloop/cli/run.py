@@ -53,14 +53,17 @@ def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return decorate
 
 
+with_limits, with_output = _with(_limits), _with(_output)
+
+
 @click.command()
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_with(_limits)
+@with_limits
 @click.option(
     "--reuse-branch", is_flag=True, help="Build on a branch that exists already; an ended run's worktree is closed."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it may cost.")
-@_with(_output)
+@with_output
 def run(
     specs: tuple[Path, ...], reuse_branch: bool, dry_run: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any
 ) -> int:
@@ -83,9 +86,9 @@ def run(
         for note in one.notes:
             face.tell(f"note: {note}")
         if dry_run:
-            click.echo("\n".join([_header(one), _estimate(service, one), "", *order_lines(one.spec)]))
+            click.echo("\n".join([header_of(one), _estimate(service, one), "", *order_lines(one.spec)]))
         else:
-            face.tell(_header(one))
+            face.tell(header_of(one))
     if dry_run:
         return 0
     return driven(service, [(service.open(one), face) for one, face in zip(prepared, faces, strict=True)])
@@ -93,9 +96,9 @@ def run(
 
 @click.command()
 @click.argument("run_ids", metavar="[RUN]...", nargs=-1)
-@_with(_limits)
+@with_limits
 @click.option("--prompts", is_flag=True, help="Read the prompt templates of your checkout again.")
-@_with(_output)
+@with_output
 def resume(run_ids: tuple[str, ...], prompts: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
     """Go on with a run exactly where it stopped: after Ctrl-C, a crash, a limit, or a spent budget.
 
@@ -193,7 +196,7 @@ def _estimate(service: Service, prepared: Prepared) -> str:
     return f"{'estimate':<14}{estimate_line(estimate_of(service.earlier(agents)), prepared.spec)}"
 
 
-def _header(prepared: Prepared) -> str:
+def header_of(prepared: Prepared) -> str:
     branch = prepared.spec.branch_name
     return header(
         prepared.spec,
@@ -211,8 +214,8 @@ def _header(prepared: Prepared) -> str:
     "--at", required=True, metavar="EVENT", help="Behind which event: a number (`show --events`), or a story."
 )
 @click.option("--branch", default="", metavar="NAME", help="The new run's branch; else one is named after the old one.")
-@_with(_limits)
-@_with(_output)
+@with_limits
+@with_output
 def fork(run_id: str, at: str, branch: str, quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
     """Begin a new run from any point of an old one, on a branch of its own, and drive it; flags amend its policy.
 

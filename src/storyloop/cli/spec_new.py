@@ -43,15 +43,16 @@ def new(file: Path | None, agents: tuple[str, ...]) -> int:
     checkout = Path(discover(here(), os.environ).checkout)
     policy = load(root=checkout, environ=os.environ, flags=Flags(agents=agents)).policy
     before = _stamps(checkout, wanted)
-    _talk(policy, checkout, wanted)
+    opening = TemplatePrompts(read_overrides(checkout)).interview(wanted, policy)
+    talk(policy, checkout, opening, "when the spec is written")
     spec = _written(before, _stamps(checkout, wanted), wanted)
     shown = shlex.quote(os.path.relpath(spec))
     click.echo(f"{shown} is written.")
     return _offered(spec, shown)
 
 
-def _talk(policy: Policy, checkout: Path, wanted: Path) -> None:
-    opening = TemplatePrompts(read_overrides(checkout)).interview(wanted, policy)
+def talk(policy: Policy, checkout: Path, opening: str, until: str) -> None:
+    """This terminal is the first agent's that has an interactive mode, in this checkout, until its session is left."""
     reasons: list[str] = []
     for ref in policy.chain_of(Drain.PLAN):
         agent = policy.agents[ref.agent]
@@ -61,7 +62,7 @@ def _talk(policy: Policy, checkout: Path, wanted: Path) -> None:
         elif program := absent_program(agent, os.environ):
             reasons.append(f"{ref}: {program} was not found")
         else:
-            click.echo(f"{ref} takes over this terminal; leave its session when the spec is written.", err=True)
+            click.echo(f"{ref} takes over this terminal; leave its session {until}.", err=True)
             status = hand_over(session.argv, cwd=checkout, env=os.environ | session.env)
             if status:
                 click.echo(f"note: {ref} ended with exit status {status}", err=True)

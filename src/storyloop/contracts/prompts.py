@@ -91,6 +91,11 @@ class TemplatePrompts:
         }
         return self._filled("spec-new", told)
 
+    def improving(self, branch: str, earlier: str, policy: Policy) -> str:
+        """What opens the session in which a user improves a branch with an agent that knows what was learnt on it."""
+        checks = {name: check.run for name, check in policy.checks.items()}
+        return self._filled("improve", {"branch": branch, "earlier": earlier, "checks": checks})
+
     def check(self) -> None:
         """Raise `UserError` where an override is unknown, fails, or leaves out where the result belongs.
 
@@ -242,6 +247,7 @@ def _samples() -> Iterator[PromptValues]:
             replies=(Reply(Question(text="text", default="text"), "text", by_human=True),),
             questions=1,
             hint="text",
+            earlier="text",
             retry_reason="text",
             errors="text",
             invalid_text="text",

@@ -75,6 +75,7 @@ class Draft(RunSteps):
     ledger: Ledger
     findings: tuple[Finding, ...]
     hints: dict[str, str]
+    earlier: str
     review: Review
     feedback: Feedback | None
     final: FinalProof

@@ -41,6 +41,7 @@ class RunOpened(_Event, frozen=True, kw_only=True, tag="run_opened"):
     session_id: str
     base_branch: str = ""  # the branch that was checked out; empty if none was
     knowledge: ProjectKnowledge = ProjectKnowledge()  # of the last run on this branch, where it is reused
+    earlier: str = ""  # what earlier runs on it came to and left open, as agents are told
     feedback: Feedback | None = None  # what it follows up, where that is a pull request
 
 

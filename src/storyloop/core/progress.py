@@ -440,6 +440,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger = Ledger()
     findings: tuple[Finding, ...] = ()
     hints: dict[str, str] = {}
+    earlier: str = ""  # what earlier runs on this branch came to and left open
     review: Review = Review()
     feedback: Feedback | None = None
     final: FinalProof = FinalProof()

@@ -199,6 +199,7 @@ def _opened(event: RunOpened) -> RunState:
         worktree=event.worktree,
         base_branch=event.base_branch,
         reuse_branch=event.reuse_branch,
+        earlier=event.earlier,
         tip=event.base,
         tip_tree=event.base_tree,
         stories=stories,

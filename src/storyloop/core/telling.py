@@ -40,6 +40,7 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     questions: int = 0  # how many more may be asked
     repeated: int = 0  # so many attempts in a row came to the same result; 0 unless that is a loop
     hint: str = ""  # why this story is taken up again
+    earlier: str = ""  # what earlier runs on this branch came to and left open
     retry_reason: str = ""  # why the same agent is asked again
     session: str | None = None  # the agent still knows what it was told
     errors: str = ""  # what was wrong with the artifact,

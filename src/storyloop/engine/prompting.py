@@ -58,6 +58,7 @@ def values_of(state: RunState, work: Work) -> PromptValues:
         handover=_handover(work),
         repeated=cs.consecutive_same_effect_count if errand.rung else 0,
         hint=work.hint,
+        earlier=progress.earlier if errand.drain in (Drain.PLAN, Drain.STORY) else "",
         retry_reason=told,
         session=errand.session if reuse else None,
         errors=cs.last_xsd_error or "",
