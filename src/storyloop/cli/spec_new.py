@@ -111,6 +111,6 @@ def _offered(spec: Path, shown: str) -> int:
     context = click.get_current_context()
     context.invoke(check, file=spec)
     if sys.stdout.isatty() and click.confirm("Run it now?"):
-        return context.invoke(run, spec=spec)
+        return context.invoke(run, specs=(spec,))
     click.echo(f"Run it with: storyloop run {shown}")
     return 0
