@@ -69,6 +69,7 @@ def test_a_run_pushes_and_opens_one_pull_request(shops: Callable[..., Shop], nam
     done = shop.user.asks("run", SPEC, "--pr")
 
     assert done.code == 0, done.err
+    assert "\ndelivery      pushed to origin, where a pull request is opened\n" in done.err
     assert shop.pushed() == shop.here()
     (pull,) = shop.twin.pulls
     assert (pull.head, pull.base, pull.state, pull.draft) == (HEAD, "main", "open", False)

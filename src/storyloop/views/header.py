@@ -1,7 +1,7 @@
 """The header: what a run is about to do, with whom, and the most that it can cost. Plain text."""
 
 from storyloop.core.bounds import Bounds
-from storyloop.core.policy import OPTIONAL_DRAINS, Drain, Policy
+from storyloop.core.policy import OPTIONAL_DRAINS, Drain, Policy, PullRequestPolicy
 from storyloop.core.spec import Spec
 from storyloop.views.words import count, duration
 
@@ -24,6 +24,7 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         ("sandbox", sandbox),
         ("review", _review(policy)),
         *([("bound", bound)] if (bound := _bound(policy)) else []),
+        *([("delivery", _delivery(policy.pull_request))] if policy.pull_request.create else []),
         *([("step", "parks before each commit until you approve it")] if policy.step else []),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
@@ -36,6 +37,10 @@ def _review(policy: Policy) -> str:
     who = bound or "by another agent than the author, where there is one"
     what = "each story before its commit, " if policy.review.per_story else ""
     return f"{what}{who}; at most {count(policy.limits.review_cycles, 'cycle')}"
+
+
+def _delivery(wanted: PullRequestPolicy) -> str:
+    return f"pushed to {wanted.remote}, where a {'draft ' * wanted.draft}pull request is opened"
 
 
 def _bound(policy: Policy) -> str:
