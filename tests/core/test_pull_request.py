@@ -13,7 +13,7 @@ from storyloop.views.pull_request import brought_up_to_date, new_pull_request, q
 
 QUIET = [
     ("thanks @ada, and a@b.example", "thanks @\u200bada, and a@b.example"),
-    ("closes #7 and !8 and GH-9", "closes #\u200b7 and !\u200b8 and GH-\u200b9"),
+    ("closes \x237 and !8 and GH-9", "closes #\u200b7 and !\u200b8 and GH-\u200b9"),
     ("fixes acme/shop#7", "fixes acme/shop#\u200b7"),
     ("fixes https://forge.example/issues/7", "fixes https:\u200b//forge.example/issues/7"),
     ("&#64;ada &num;7", "&#\u200b64;ada &\u200bnum;7"),
