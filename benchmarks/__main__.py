@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import cost_of, median_of
+from benchmarks.parallel import figures
 from benchmarks.synthetic import synthetic_events
 from benchmarks.world import World
 from storyloop.core.reduce import fold, reduce
@@ -42,10 +43,15 @@ def main() -> int:
     stories: int = words.parse_args().stories
     print(f"{'what':<66} {'measured':>10} {'at most':>9}  unit")
     with tempfile.TemporaryDirectory(prefix="storyloop-bench-") as place:
-        for group in (_faces, _runs, _journal, _supervisor, _together):
+        for group in (_faces, _runs, _journal, _supervisor, _together, _side_by_side):
             for row in group(Path(place), stories):
                 print(f"{row.what:<66} {row.measured:>10.3f} {row.bar:>9.3f}  {row.unit}", flush=True)
     return 0
+
+
+def _side_by_side(place: Path, _stories: int) -> Iterator[Figure]:
+    for what, measured, bar, unit in figures(place / "parallel"):
+        yield Figure(what, measured, bar, unit)
 
 
 def _faces(place: Path, _stories: int) -> Iterator[Figure]:
