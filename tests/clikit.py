@@ -23,6 +23,19 @@ prompt=$(cat)
 WRITES_ITS_STORY = 'echo "$STORYLOOP_STORY" >"$STORYLOOP_STORY.txt"; answer completed\n'
 
 
+_KILLED = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+def deed(event, args):
+    global left
+    if event in ("subprocess.Popen", "os.rename", "os.remove", "os.rmdir") and (left := left - 1) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+from storyloop.cli.main import main
+sys.addaudithook(deed)
+main()
+"""
+
+
 class Done(NamedTuple):
     """How a program ended, and what it said."""
 
@@ -84,6 +97,19 @@ class User:
         ]
         path.write_text("\n".join(parts) + "\n")
         return path
+
+    def asks_killed_at(self, number: int, *words: str) -> Done:
+        """The same, but it is killed with -9 at its nth deed: a process, a rename, a removal."""
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(number), *words],
+            cwd=self.repo,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def asks(self, *words: str | Path, cwd: Path | None = None, **env: str) -> Done:
         """`storyloop words...` to its end."""

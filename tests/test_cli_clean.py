@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clikit import User, command, ended, until
+from clikit import User, ended, until
 from gitkit import write_file
 
 
@@ -129,38 +127,18 @@ def test_nothing_of_a_live_run_is_touched(user: User) -> None:
     assert user.asks("resume", "-q").code == 1
 
 
-CUT = """
-import os, signal, sys
-left = int(sys.argv.pop(1))
-def deed(event, args):
-    global left
-    if event in ("subprocess.Popen", "os.rename", "os.remove", "os.rmdir") and (left := left - 1) == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-from storyloop.cli.main import main
-sys.addaudithook(deed)
-main()
-"""
-
-
 @pytest.mark.slow
 def test_a_clean_that_is_killed_anywhere_is_completed_by_the_next(user: User) -> None:
     """At each of its deeds in turn; what nobody else has is there all the while."""
     run, worktree = shipped(user)
     write_file(worktree / "mine.txt", "my own\n")
     for number in range(1, 400):
-        words = command("clean", "--yes", "--older-than", "1ms")[3:]
-        cut = subprocess.run(
-            [sys.executable, "-c", CUT, str(number), *words],
-            cwd=user.repo,
-            env=user.env,
-            check=False,
-            capture_output=True,
-        )
+        cut = user.asks_killed_at(number, "clean", "--yes", "--older-than", "1ms")
         kept = [ref for ref in refs(user, run) if "/cleaned/" in ref]
         assert (worktree / "mine.txt").exists() or user.git("show", f"{kept[0]}:mine.txt") == "my own"
-        if cut.returncode == 0:
+        if cut.code == 0:
             break
-        assert cut.returncode == -signal.SIGKILL, cut.stderr
+        assert cut.code == -signal.SIGKILL, cut.err
     assert number > 20
     assert user.asks("clean", "--yes", "--older-than", "1ms", "--json").rows == []
     assert os.listdir(user.repo / ".git" / "worktrees") == [] if (user.repo / ".git" / "worktrees").exists() else True

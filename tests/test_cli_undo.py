@@ -1,27 +1,13 @@
 """`undo` at the command line: what a run did is shown, walked back, kept by refs, and done again by `resume`."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clikit import User, command
+from clikit import User
 from gitkit import commit_files, write_file
-
-CUT = """
-import os, signal, sys
-left = int(sys.argv.pop(1))
-def deed(event, args):
-    global left
-    if event in ("subprocess.Popen", "os.rename", "os.remove", "os.rmdir") and (left := left - 1) == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-from storyloop.cli.main import main
-sys.addaudithook(deed)
-main()
-"""
 
 
 @pytest.fixture
@@ -110,18 +96,11 @@ def test_an_undo_that_is_killed_anywhere_is_completed_by_the_next(user: User) ->
     tip = user.git("rev-parse", "feature/x")
     write_file(worktree / "mine.txt", "my own\n")
     for number in range(1, 400):
-        words = command("undo", run, "--to", "branch", "--yes")[3:]
-        cut = subprocess.run(
-            [sys.executable, "-c", CUT, str(number), *words],
-            cwd=user.repo,
-            env=user.env,
-            check=False,
-            capture_output=True,
-        )
+        cut = user.asks_killed_at(number, "undo", run, "--to", "branch", "--yes")
         assert tip in user.git("for-each-ref", "--format=%(objectname)").splitlines()
-        if cut.returncode == 0:
+        if cut.code == 0:
             break
-        assert cut.returncode == -signal.SIGKILL, cut.stderr
+        assert cut.code == -signal.SIGKILL, cut.err
     assert number > 10
     assert user.git("rev-parse", "feature/x") == user.git("rev-parse", "main")
     assert "mine.txt" in user.git("log", "--name-only", "--format=", "--glob=refs/storyloop")

@@ -219,7 +219,7 @@ def test_a_criterion_that_is_not_green_sends_its_story_back(shown: Measured) -> 
 
 
 def history_end(run: Run) -> str:
-    return list(history(run.events))[-1][1]
+    return list(history(enumerate(run.events)))[-1][2]
 
 
 def test_a_check_that_is_red_sends_back_the_story_that_landed_last() -> None:
@@ -346,7 +346,7 @@ def test_green_before_a_regression_s_work_is_not_vacuous() -> None:
     run.until(RunCommand).did(first=RED).did(first=GREEN).did(first=GREEN)
     assert verdicts(proven(run.until(ScrubWorktree), "US-001/3"))["US-001"] == ["proven", "vacuous", "failed"]
     run.until(RunCommand).did(first=GREEN).did(first=GREEN).did(first=RED)
-    assert "US-001: criterion 1 before the work: still green" in [line for _, line in history(run.events)]
+    assert "US-001: criterion 1 before the work: still green" in [line for _, _, line in history(enumerate(run.events))]
     assert verdicts(run.to_end())["US-001"] == ["proven", "vacuous", "proven"]
 
 

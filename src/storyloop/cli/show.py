@@ -11,11 +11,10 @@ from storyloop.cli.json_text import json_line
 from storyloop.cli.stories import require_story
 from storyloop.core.errand import Owed, Waiting
 from storyloop.core.errors import UserError
-from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
 from storyloop.core.words import RunStatus
-from storyloop.views.history import lines_of
+from storyloop.views.history import history
 from storyloop.views.learnt import knowledge_json, knowledge_lines
 from storyloop.views.proof import evidence_json, evidence_lines
 from storyloop.views.report import cost_lines, report_json, story_lines, summary
@@ -55,12 +54,8 @@ def show(
             for _, event in archive.events(row.run_id):
                 click.echo(json_line(event))
             return 0
-        before: RunState | None = None
-        for number, event in archive.events(row.run_id):
-            after = reduce(before, event)
-            for line in lines_of(event, before, after):
-                click.echo(readable(f"{number:>5}  {event.at:%Y-%m-%d %H:%M:%S}  {line}"))
-            before = after
+        for number, event, line in history(archive.events(row.run_id)):
+            click.echo(readable(f"{number:>5}  {event.at:%Y-%m-%d %H:%M:%S}  {line}"))
         return 0
     state = archive.state(row.run_id)
     if story is not None:

@@ -87,13 +87,13 @@ _ROLES = {
 }
 
 
-def history(events: Iterable[Event]) -> Iterator[tuple[Event, str]]:
-    """Every event that has something to tell, with its line, folding as it goes."""
+def history(told: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event, str]]:
+    """Every event that has something to tell, with its number and its line, folding as it goes."""
     state: RunState | None = None
-    for event in events:
+    for number, event in told:
         before, state = state, reduce(state, event)
         for line in lines_of(event, before, state):
-            yield event, line
+            yield number, event, line
 
 
 def lines_of(event: Event, before: RunState | None, state: RunState) -> Iterator[str]:
