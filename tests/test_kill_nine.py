@@ -54,14 +54,17 @@ class Home:
         plain += '[review]\nenabled = false\n[sandbox]\nmode = "off"\n'  # the agent tells its true process id
         (self.repository / "storyloop.toml").write_text(plain + text)
 
-    def spec(self, *criteria: str) -> None:
-        story = {
-            "id": "US-001",
-            "title": "The story",
-            "acceptanceCriteria": [{"text": verify, "verify": verify} for verify in criteria],
-            "priority": 1,
-        }
-        spec = {"project": "p", "branchName": BRANCH, "description": "", "userStories": [story]}
+    def spec(self, *criteria: str, stories: int = 1) -> None:
+        told = [
+            {
+                "id": f"US-{number:03}",
+                "title": "The story",
+                "acceptanceCriteria": [{"text": verify, "verify": verify} for verify in criteria],
+                "priority": number,
+            }
+            for number in range(1, stories + 1)
+        ]
+        spec = {"project": "p", "branchName": BRANCH, "description": "", "userStories": told}
         (self.path / "spec.json").write_text(json.dumps(spec))
 
     def agent(self, *steps: dict[str, Any]) -> None:
@@ -483,3 +486,25 @@ def test_a_second_signal_leaves_at_once(home: Home) -> None:
     assert ended(home.resume())[0] == 0
     by_whom = "resumed\nended US-001 1 interrupted", "ended US-001 1 interrupted\nresumed"  # who comes first tells it
     shipped(home, ASKED_AGAIN.format(by_whom["resumed" not in home.facts()[6:7]]))
+
+
+def test_the_agents_of_all_lanes_outlive_a_kill_and_are_adopted(home: Home) -> None:
+    """Three stories side by side: the resumed run waits for the very processes, and each call was made once."""
+    home.spec("true", stories=3)
+    home.config("[limits]\nparallel = 3\n")
+    work = {"run": "echo $STORYLOOP_STORY > $STORYLOOP_STORY.txt"}
+    home.agent({"run": LAUNCHED + "while [ ! -e ../open ]; do sleep 0.02; done"}, work, COMPLETED)
+    run = home.run()
+    until(lambda: (home.path / "launched").exists() and len(home.launched()) == 3, "three agents at the gate")
+    kill(run)
+    ended(run)
+    agents = home.launched()
+    assert not any(is_gone(pid) for pid in agents)
+    resumed = home.resume()
+    until(lambda: "resumed" in home.facts(), "the resume")
+    home.open_the_gate()
+    status, output = ended(resumed)
+    assert status == 0, output
+    assert home.launched() == agents
+    assert home.commits() == [f"US-00{number}: The story" for number in (3, 2, 1)]
+    assert {name for name in home.files() if name.startswith("US-")} == {f"US-00{n}.txt" for n in (1, 2, 3)}
