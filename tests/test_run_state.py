@@ -156,13 +156,13 @@ LEGAL = {
     "initializing": "picking-story running-agent waiting parked failed",
     "picking-story": "running-agent proving landing committing reviewing correcting creating-pr completed "
     "waiting parked failed",
-    "running-agent": "picking-story correcting proving landing committing waiting parked failed",
+    "running-agent": "picking-story correcting proving landing committing reviewing waiting parked failed",
     "proving": "picking-story running-agent landing committing reviewing correcting creating-pr completed "
     "waiting parked failed",
     "landing": "picking-story running-agent proving committing waiting parked failed",
     "committing": "picking-story running-agent proving landing reviewing correcting creating-pr completed "
     "waiting parked failed",
-    "reviewing": "picking-story correcting proving waiting parked failed",
+    "reviewing": "picking-story running-agent correcting proving landing committing waiting parked failed",
     "correcting": "picking-story running-agent reviewing proving landing committing waiting parked failed",
     "creating-pr": "picking-story running-agent completed waiting parked failed",
     "waiting": "loading-spec generating-spec initializing picking-story running-agent proving landing "
