@@ -188,6 +188,20 @@ class Checkout(Protocol):
         """What a user should know of this repository before a run."""
         ...
 
+    def remote_url(self, name: str) -> str:
+        """Where this remote is; empty when there is none."""
+        ...
+
+    def commit(self, name: str) -> str:
+        """The commit that is called so here; empty when there is none."""
+        ...
+
+    def tree_of(self, commit: str) -> str: ...
+
+    def common(self, one: str, other: str) -> str:
+        """The newest commit that both build on; empty when there is none, or one of them is not here."""
+        ...
+
     def branch(self, name: str) -> BranchState:
         """Whether a run could make this branch."""
         ...

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -28,13 +28,14 @@ from storyloop.core.policy import (
     AgentRef,
     AgentSpec,
     Drain,
+    ForgePolicy,
     NotifyPolicy,
     Policy,
     Require,
     SandboxPolicy,
     agents_of,
 )
-from storyloop.core.progress import ParkedFor
+from storyloop.core.progress import Feedback, ParkedFor
 from storyloop.core.reduce import fold, reduce
 from storyloop.core.run_state import RunState, session_id_of
 from storyloop.core.spec import Spec
@@ -54,6 +55,7 @@ from storyloop.ports import (
     Clashes,
     Clock,
     Exists,
+    Forge,
     Free,
     Journal,
     Notifier,
@@ -63,6 +65,8 @@ from storyloop.ports import (
     Secrets,
 )
 from storyloop.views.rows import row_of
+
+_T = TypeVar("_T")
 
 Watcher = Callable[[Event, RunState], None]
 
@@ -96,6 +100,7 @@ class Tools:
     held_by: Callable[[SandboxPolicy], str]  # what fences processes in; refuses what is required in vain
     notifier: Callable[[Sequence[str]], Notifier]  # for these addresses
     secrets: Secrets
+    forge: Callable[[str, ForgePolicy], Forge]  # of a remote's URL; raises `ForgeTrouble`
     sweep: Callable[[], Sequence[str]]
     at_work: Callable[[Path], bool]  # whether a process of the run with this directory is left
     new_id: Callable[[], str]
@@ -118,13 +123,16 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A run that could be opened: everything about it is known, nothing is written."""
 
     spec: Spec
-    spec_path: str
-    spec_is_markdown: bool
+    spec_path: str = ""
+    spec_is_markdown: bool = False
+    feedback: Feedback | None = None
     loaded: Loaded
     checkout: Checkout
+    base: str  # the commit that it builds on
+    base_tree: str
     worktree: str
     reuse_branch: bool
-    earlier: str  # what runs before it on its branch came to and left open
+    earlier: str = ""  # what runs before it on its branch came to and left open
     stands: str | None  # the ended run whose worktree has the branch checked out: it is closed first
     bounds: Bounds
     sandbox: str  # what holds its agents and checks
@@ -178,15 +186,33 @@ class Service(Archive):
         held = self._tools.secrets.find(dump_spec(spec))
         if held:
             spec = self._clean(spec)
+        checkout, loaded = self.surveyed(cwd, flags=flags)
+        drains = (Drain.PLAN, Drain.STORY) if spec.is_free_form else (Drain.STORY,)
+        prepared = self.prepared(spec, checkout, loaded, drains=drains, reuse_branch=reuse_branch)
+        told = _noted("secrets in the spec are left out of all that is kept and asked: {}", held)
+        return msgspec.structs.replace(
+            prepared,
+            spec_path=str(spec_file.resolve()),
+            spec_is_markdown=is_markdown,
+            earlier=self.clean(earlier),
+            notes=(*prepared.notes, *told),
+        )
+
+    def surveyed(self, cwd: Path, *, flags: Flags) -> tuple[Checkout, Loaded]:
+        """The checkout that the user stands in, and the configuration there, with the prompts that it has."""
         checkout = self._tools.survey(cwd)
         root = Path(checkout.root)
         loaded = load(root=root, environ=self._tools.environ, flags=flags)
         refuse_secrets(loaded, self._tools.secrets)
-        prompts = self._templates(root)
-        loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, prompts=prompts))
-        drains = (Drain.PLAN, Drain.STORY) if spec.is_free_form else (Drain.STORY,)
+        policy = msgspec.structs.replace(loaded.policy, prompts=self._templates(root))
+        return checkout, msgspec.structs.replace(loaded, policy=policy)
+
+    def prepared(
+        self, spec: Spec, checkout: Checkout, loaded: Loaded, *, drains: tuple[Drain, ...], reuse_branch: bool
+    ) -> Prepared:
+        """A run of this spec, if it could be opened; `drains` are those that it cannot do without."""
         missing = dict.fromkeys(note for drain in drains for note in self._require_agents(loaded.policy, drain))
-        self._require_checks(loaded.policy, root)
+        self._require_checks(loaded.policy, Path(checkout.root))
         _require_proofs(spec, loaded.policy)
         stands = self._require_branch(spec.branch_name, checkout, reuse=reuse_branch)
         worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
@@ -197,13 +223,12 @@ class Service(Archive):
             )
         return Prepared(
             spec=spec,
-            spec_path=str(spec_file.resolve()),
-            spec_is_markdown=is_markdown,
             loaded=loaded,
             checkout=checkout,
+            base=checkout.head,
+            base_tree=checkout.head_tree,
             worktree=worktree,
             reuse_branch=reuse_branch,
-            earlier=without_secrets(earlier, self._tools.secrets),
             stands=stands,
             bounds=bounds(spec, loaded.policy),
             sandbox=self._tools.held_by(loaded.policy.sandbox),
@@ -212,11 +237,18 @@ class Service(Archive):
                 *checkout.warnings,
                 *missing,
                 *self._uncounted(loaded.policy),
-                *_noted("prompt templates of yours are used: {}", prompts),
-                *_noted("secrets in the spec are left out of all that is kept and asked: {}", held),
+                *_noted("prompt templates of yours are used: {}", loaded.policy.prompts),
                 *_noted("the worktree of run {}, which has ended, is closed first", [stands[:8]] if stands else ()),
             ),
         )
+
+    def forge(self, url: str, policy: ForgePolicy) -> Forge:
+        """The forge that a remote is at. Raises `ForgeTrouble`."""
+        return self._tools.forge(url, policy)
+
+    def clean(self, value: _T) -> _T:
+        """The value without the secrets in it."""
+        return without_secrets(value, self._tools.secrets)
 
     def _templates(self, root: Path) -> dict[str, str]:
         return without_secrets(self._tools.templates(root), self._tools.secrets)
@@ -391,14 +423,15 @@ class Service(Archive):
             repository=prepared.checkout.identity,
             checkout=prepared.checkout.root,
             branch=place.branch,
-            base=prepared.checkout.head,
-            base_tree=prepared.checkout.head_tree,
+            base=prepared.base,
+            base_tree=prepared.base_tree,
             base_branch=prepared.checkout.head_branch,
             reuse_branch=prepared.reuse_branch,
             worktree=place.worktree,
             session_id=session_id_of(place.worktree),
             knowledge=self._known_of(prepared),
             earlier=prepared.earlier,
+            feedback=prepared.feedback,
         )
         state = reduce(None, opened)
         seq = tools.journal.append(run_id, [opened], after=0, row=row_of(state))

@@ -100,6 +100,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             held_by=held_by,
             notifier=lambda urls: AppriseNotifier(urls, environ),
             secrets=secrets,
+            forge=lambda url, policy: forge_of(url, policy, environ),
             sweep=lambda: [str(swept) for swept in sweep(home)],
             at_work=lambda run_dir: any(map(is_alive, (*run_dir.glob("calls/*"), *run_dir.glob("checks/*/*")))),
             new_id=lambda: str(uuid.uuid4()),

@@ -40,6 +40,23 @@ class GitCheckout:
     def warnings(self) -> tuple[str, ...]:
         return self._facts.warnings
 
+    def remote_url(self, name: str) -> str:
+        return self._told("remote", "get-url", "--", name)
+
+    def commit(self, name: str) -> str:
+        return self._told("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+
+    def tree_of(self, commit: str) -> str:
+        return self._git.line("rev-parse", f"{commit}^{{tree}}")
+
+    def common(self, one: str, other: str) -> str:
+        return self._told("merge-base", one, other)
+
+    def _told(self, *question: str) -> str:
+        """What git says; empty where it says no."""
+        answer = self._git.ask(*question)
+        return os.fsdecode(answer.out).strip() if answer.code == 0 else ""
+
     def branch(self, name: str) -> BranchState:
         return branch_state(self._git, name)
 
