@@ -22,6 +22,7 @@ from storyloop.core.branch import branch_fault
 from storyloop.core.delivery import delivery_step
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.events import Event, RunOpened, RunResumed, WorktreeLost
+from storyloop.core.feedback import answers_owed
 from storyloop.core.judge import unprovable
 from storyloop.core.knowledge import ProjectKnowledge
 from storyloop.core.policy import (
@@ -499,9 +500,9 @@ class Service(Archive):
             state, seq = load_state(tools.journal, run_id)
             _require_deliverable(state)
             place, policy = self._place(state), load(root=Path(state.going.checkout), environ=tools.environ).policy
-            if draft:
-                told = msgspec.structs.replace(policy.pull_request, draft=True)
-                policy = msgspec.structs.replace(policy, pull_request=told)
+            own, told = state.effective_config().pull_request, policy.pull_request
+            told = msgspec.structs.replace(told, draft=draft or told.draft, answer=own.answer, resolve=own.resolve)
+            policy = msgspec.structs.replace(policy, pull_request=told)
             hands, last = tools.hands(place, msgspec.structs.replace(state, config=policy)), list[Event]()
 
             def seen(event: Event, state: RunState) -> None:
@@ -690,7 +691,7 @@ def _require_deliverable(state: RunState) -> None:
     if state.status is RunStatus.RUNNING:
         cure = f"Go on with it first: `storyloop resume {run}`."
         raise UserError(f"Run {run} broke off, and what it was at is not saved yet.", cure)
-    if state.going.tip == state.going.base:
+    if state.going.tip == state.going.base and answers_owed(state.going, state.effective_config()) is None:
         raise UserError(f"Run {run} has committed nothing.", "There is nothing to deliver.")
 
 

@@ -34,8 +34,10 @@ from storyloop.core.effects import (
     FinishRun,
     LandStory,
     LeaveStory,
+    OpenPullRequest,
     OpenWorktree,
     ParkRun,
+    PushBranch,
     ResolveThread,
     RunCommand,
     ScrubWorktree,
@@ -49,6 +51,7 @@ from storyloop.core.effects import (
     WriteSpec,
 )
 from storyloop.core.events import (
+    BranchPushed,
     CallEnded,
     CallStarted,
     CommandMeasured,
@@ -57,6 +60,7 @@ from storyloop.core.events import (
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
+    PullRequestOpened,
     QuestionAnswered,
     ReviewStarted,
     RunFinished,
@@ -92,6 +96,7 @@ from storyloop.core.facts import (
     Outcome,
     Pin,
 )
+from storyloop.core.forge import Pushed
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.plan import plan
 from storyloop.core.policy import WRITING_DRAINS, AgentRef, Command, Drain, Limits, Policy, ReviewPolicy
@@ -422,6 +427,12 @@ def facts_of(
             return (left(effect, state, at),)
         case StartReview(key=key, cycle=cycle):
             return (ReviewStarted(key=key, at=at, cycle=cycle),)
+        case PushBranch(key=key, remote=remote, commit=commit):
+            pushed = Pushed(remote=remote, commit=commit, base="main")
+            return (BranchPushed(key=key, at=at, pushed=pushed),)
+        case OpenPullRequest(key=key, draft=draft):
+            opened = {"forge": "a forge", "number": 1, "url": "https://forge/1", "draft": draft, "created": True}
+            return (PullRequestOpened(key=key, at=at, **opened),)
         case SeeFeedback(key=key):
             return (FeedbackSeen(key=key, at=at, said=()),)
         case AnswerThread(key=key, concern=concern):

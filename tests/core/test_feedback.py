@@ -4,16 +4,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from makers import RED, Run, mended, policy_of, spec_of, story, triage
+from makers import RED, Run, facts_of, mended, policy_of, spec_of, story, triage
 from msgspec.structs import replace
 
 from storyloop.core.artifacts import Asks
 from storyloop.core.bounds import feedback_bounds
+from storyloop.core.delivery import delivery_step
 from storyloop.core.effects import (
+    AnswerThread,
     CallAgent,
     FinishRun,
     LeaveStory,
     ParkRun,
+    PushBranch,
+    ResolveThread,
     ScrubWorktree,
     SeeFeedback,
     StartStory,
@@ -22,10 +26,10 @@ from storyloop.core.effects import (
 )
 from storyloop.core.errand import Mode
 from storyloop.core.errors import IllegalTransition
-from storyloop.core.events import FeedbackSeen, RunFinished
+from storyloop.core.events import DeliveryFailed, FeedbackSeen, RunFinished, ThreadAnswered
 from storyloop.core.feedback import MARK, concerns_of
-from storyloop.core.forge import CheckState, Comment, ForgeCheck, Thread
-from storyloop.core.policy import Drain, Policy
+from storyloop.core.forge import CheckState, Comment, DeliveryStep, ForgeCheck, Thread, Trouble
+from storyloop.core.policy import Drain, Policy, PullRequestPolicy
 from storyloop.core.progress import Feedback, StoryState
 from storyloop.core.words import MachineState, RunStatus
 
@@ -46,7 +50,9 @@ def followed(*heard: Thread | ForgeCheck, policy: Policy | None = None, watch: b
     concerns = concerns_of(heard, commit=TIP)
     feedback = Feedback(number=7, url="https://forge/7", base="", concerns=concerns, checks=watch, watch=watch)
     spec = replace(spec_of(), title="Pull request 7", description="It adds x.")
-    return Run(spec, policy or policy_of(), feedback=feedback).until(CallAgent if heard else Wait)
+    pull_request = PullRequestPolicy(create=watch, resolve=True)
+    policy = replace(policy or policy_of(), pull_request=pull_request)
+    return Run(spec, policy, feedback=feedback).until(CallAgent if heard else Wait)
 
 
 def feedback_of(run: Run) -> Feedback:
@@ -164,6 +170,94 @@ def test_what_an_earlier_run_has_proven_stays_proven() -> None:
     run.did().did(first=RED, second=RED)
     assert isinstance(run.due, StartStory)
     assert (run.due.story, run.did().until(CallAgent).call.drain) == ("US-001", Drain.STORY)
+
+
+# --- the answers ----------------------------------------------------------------------------------------------------
+
+
+def delivered(run: Run) -> list[str]:
+    """All that is said and done on the forge until the run ends, in order."""
+    seen: list[str] = []
+    while run.owed:
+        seen += [f"{run.due.key}"] if isinstance(run.due, PushBranch | AnswerThread | ResolveThread) else []
+        run.did()
+    return seen
+
+
+def pushed(*heard: Thread | ForgeCheck) -> Run:
+    run = followed(*heard)
+    create = PullRequestPolicy(create=True, resolve=True)
+    feedback = feedback_of(run)
+    return Run(run.spec, replace(run.policy, pull_request=create), feedback=feedback).until(CallAgent)
+
+
+def test_answers_come_behind_the_push_and_only_what_is_mended_is_resolved() -> None:
+    """One of each; a check has no thread."""
+    run = pushed(said("t1"), said("t2"), red("ci")).did(outcome=triage("question", "real", "real"))
+    run.attempted(mended()).attempted(mended())
+    tip = run.state.going.tip[:12]
+    assert delivered(run) == [
+        f"deliver/1/{tip}/push",
+        "deliver/1/answer/1",
+        "deliver/1/answer/2",
+        "deliver/1/resolve/2",
+    ]
+    assert [(c.answer, c.resolved) for c in feedback_of(run).concerns] == [
+        ("comment-1", False),
+        ("comment-2", True),
+        ("", False),
+    ]
+    delivery = run.state.going.delivery
+    assert (delivery.number, delivery.pull_request, delivery.url) == (1, 7, "https://forge/7")
+    assert run.state.status is RunStatus.COMPLETED
+
+
+def test_nothing_is_said_unless_it_is_pushed() -> None:
+    """By a run that was not told to push; what it would say is owed to whoever delivers it later."""
+    run = followed(said("t1")).did(outcome=triage("question"))
+    assert delivered(run) == []
+    told = PullRequestPolicy(create=True)
+    assert isinstance(delivery_step(run.state.going, replace(run.policy, pull_request=told)), PushBranch)
+
+
+def test_what_is_not_mended_is_not_answered() -> None:
+    """Its thread stays as it is, until somebody has it tried again."""
+    run = pushed(said("t1")).did(outcome=triage("real"))
+    run.until(CallAgent).did(outcome=mended("failed"))
+    for _ in range(2):
+        run.attempted(mended("failed"))
+    run.to_end()
+    assert (run.standing("PR-1").state, feedback_of(run).concerns[0].answer) == (StoryState.BLOCKED, "")
+    run.retried("PR-1").resumed().attempted(mended())
+    assert [key.split("/")[-2] for key in delivered(run)[1:]] == ["answer", "resolve"]
+
+
+def test_a_thread_that_takes_no_answer_stands_in_no_others_way() -> None:
+    """It was resolved meanwhile: that is told, and the next is answered; it is not resolved by us either."""
+    run = pushed(said("t1"), said("t2")).did(outcome=triage("question", "question")).until(AnswerThread)
+    run.happened(ThreadAnswered(key=run.due.key, at=run.now, concern=1, comment="", trouble="it is gone"))
+    assert delivered(run) == ["deliver/1/answer/2"]
+    assert feedback_of(run).concerns[0].mute == "it is gone"
+
+
+def test_trouble_with_the_forge_ends_the_delivery_and_not_the_run() -> None:
+    """What was answered is; the rest is owed to whoever delivers it later, in a delivery of its own."""
+    run = pushed(said("t1"), said("t2")).did(outcome=triage("question", "question")).until(AnswerThread).did()
+    failed = DeliveryFailed(
+        key=f"{run.due.key}/failed",
+        at=run.now,
+        step=DeliveryStep.ANSWER,
+        trouble=Trouble.OFFLINE,
+        problem="It does not answer.",
+        cure="Try again.",
+    )
+    run.happened(failed).to_end()
+    assert run.state.status is RunStatus.COMPLETED
+    assert run.state.going.delivery.trouble == "It does not answer. Try again."
+    step = delivery_step(run.state.going, run.policy)
+    assert isinstance(step, PushBranch)
+    run.happened(*facts_of(step, run.state, run.now))
+    assert delivery_step(run.state.going, run.policy) == AnswerThread(key="deliver/2/answer/2", concern=2)
 
 
 # --- what is heard ------------------------------------------------------------------------------------------------

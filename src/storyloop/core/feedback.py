@@ -21,7 +21,7 @@ from storyloop.core.facts import Answered, Malformed, Outcome
 from storyloop.core.forge import ForgeCheck, Thread
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import Concern, Feedback, Leaving, ParkedFor, Progress, StoryState, Work
-from storyloop.core.purpose import RUN
+from storyloop.core.purpose import LOOKING
 from storyloop.core.spec import Criterion, Spec, Story
 from storyloop.core.steps import expect, is_opening
 
@@ -159,13 +159,14 @@ def _is_resolve_owed(run: Progress | Draft, policy: Policy, concern: Concern) ->
     return concern.asks is not None and concern.asks.is_work and run.stories[concern.story].state is StoryState.PASSED
 
 
-def answers_owed(run: Progress, policy: Policy) -> Effect | None:
-    """What is to be said or done in the pull request next; what it speaks of is pushed."""
+def answers_owed(run: Progress | Draft, policy: Policy) -> AnswerThread | ResolveThread | None:
+    """What is to be said or done in the pull request next, as soon as what it speaks of is pushed."""
+    key = f"deliver/{run.delivery.number + 1}"
     for number, concern in enumerate(run.feedback.concerns if run.feedback is not None else (), start=1):
         if is_answer_owed(run, policy, concern):
-            return AnswerThread(key=f"answer/{number}/{run.resumes}", concern=number)
+            return AnswerThread(key=f"{key}/answer/{number}", concern=number)
         if _is_resolve_owed(run, policy, concern):
-            return ResolveThread(key=f"resolve/{number}/{run.resumes}", concern=number)
+            return ResolveThread(key=f"{key}/resolve/{number}", concern=number)
     return None
 
 
@@ -202,7 +203,9 @@ def _put(run: Draft, number: int, concern: Concern) -> None:
 def is_watching(run: Progress | Draft, policy: Policy) -> bool:
     """Whether the forge is to be looked at again before the run may end."""
     feedback = run.feedback
-    if feedback is None or not feedback.watch or feedback.rounds > policy.limits.review_cycles:
+    if feedback is None or not feedback.watch or run.delivery.trouble or not policy.pull_request.create:
+        return False
+    if feedback.rounds > policy.limits.review_cycles:
         return False
     return feedback.idle < _QUIET or bool(feedback.pending or feedback.trouble)
 
@@ -210,13 +213,17 @@ def is_watching(run: Progress | Draft, policy: Policy) -> bool:
 def is_between_looks(run: Draft) -> bool:
     """Whether nothing is left to do but to look again."""
     is_open = any(standing.state is StoryState.OPEN for standing in run.stories.values())
-    return not (is_open or run.final.owed or is_opening(run)) and is_watching(run, run.effective_config())
+    is_there = run.tip == run.base or (run.delivery.pushed is not None and run.delivery.pushed.commit == run.tip)
+    at_work = is_open or run.final.owed or is_opening(run)
+    return is_there and not at_work and is_watching(run, run.effective_config())
 
 
 def is_left_red(run: Progress | Draft) -> bool:
     """Whether the forge was watched, and what was last seen there is not green."""
     feedback = run.feedback
-    return feedback is not None and feedback.watch and bool(feedback.red or feedback.pending or feedback.trouble)
+    if feedback is None or not feedback.watch:
+        return False
+    return bool(feedback.red or feedback.pending or feedback.trouble or run.delivery.trouble)
 
 
 def look_owed(run: Progress, policy: Policy) -> Effect | None:
@@ -232,7 +239,7 @@ def look_owed(run: Progress, policy: Policy) -> Effect | None:
         reason = f"waiting longer for {still} would be more than max_wait allows"
         return ParkRun(key=f"park/{run.resumes}", what=ParkedFor.QUOTA, reason=reason)
     until = run.last_at + timedelta(seconds=seconds)
-    return Wait(key=f"feedback/{feedback.looks + 1}/wait", story=RUN, since=run.last_at, until=until)
+    return Wait(key=f"feedback/{feedback.looks + 1}/wait", story=LOOKING, since=run.last_at, until=until)
 
 
 def look_waited(run: Draft, event: WaitEnded) -> None:

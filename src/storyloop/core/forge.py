@@ -100,6 +100,7 @@ class DeliveryStep(StrEnum):
 
     PUSH = "push"
     PULL_REQUEST = "pull request"
+    ANSWER = "answer"
 
 
 class ForgeTrouble(StoryloopError):  # noqa: N818 - it names what was met

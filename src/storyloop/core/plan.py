@@ -197,10 +197,8 @@ def _next_story(state: RunState, taken: set[int]) -> tuple[Effect, ...]:
         return (StartReview(key=f"@run/{cycle}/start", cycle=cycle),)
     if is_final_proof_due(progress, policy):
         return (_scrub(progress, progress.final.rounds + 1),)
-    if (look := look_owed(progress, policy)) is not None:
-        return (look,)
     finish = FinishRun(key=f"finish/{progress.resumes}", shipped=is_shipped(progress))
-    return (owed_delivery(progress, policy) or finish,)
+    return (owed_delivery(progress, policy) or look_owed(progress, policy) or finish,)
 
 
 def _scrub(progress: Progress, proof: int) -> Effect:

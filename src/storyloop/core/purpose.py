@@ -2,6 +2,7 @@
 
 import msgspec
 
+LOOKING = "@feedback"  # in the place of a story, where the forge is waited for
 RUN = ""  # in the place of a story: what belongs to none, but to the run itself
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from storyloop.core.asking import answered, set_aside, unanswered
 from storyloop.core.attempt import proof_measured, story_rejected
 from storyloop.core.calling import call_ended, call_started, limit_learned, story_taken_up, wait_ended
-from storyloop.core.delivery import branch_pushed, delivery_failed, is_delivering, pull_request_opened
+from storyloop.core.delivery import answered_there, branch_pushed, delivery_failed, is_delivering, pull_request_opened
 from storyloop.core.draft import Draft
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import (
@@ -92,6 +92,7 @@ from storyloop.core.progress import (
     waiting_of,
 )
 from storyloop.core.purpose import (
+    LOOKING,
     RUN,
     Baselining,
     Checking,
@@ -126,6 +127,8 @@ _AT_ANY_TIME = (
     | RunCleaned
     | BranchPushed
     | PullRequestOpened
+    | ThreadAnswered
+    | ThreadResolved
     | DeliveryFailed
     | RunUndone
     | RunForked
@@ -256,7 +259,7 @@ def _fold(run: Draft, event: Event) -> None:
             story_rejected(run, event)
         case WaitEnded(story=story) if story in run.work and isinstance(run.work[story].stage, Asking):
             unanswered(run, event)
-        case WaitEnded(story=story) if story == RUN and not run.work:
+        case WaitEnded(story=story) if story == LOOKING:
             look_waited(run, event)
         case WaitEnded():
             wait_ended(run, event)
@@ -264,8 +267,10 @@ def _fold(run: Draft, event: Event) -> None:
             feedback_seen(run, event)
         case ThreadAnswered():
             thread_answered(run, event)
+            answered_there(run)
         case ThreadResolved():
             thread_resolved(run, event)
+            answered_there(run)
         case LimitLearned():
             limit_learned(run, event)
         case WorktreeOpened():

@@ -9,23 +9,26 @@ from collections.abc import Iterator
 from storyloop.core.effects import AnswerThread, ResolveThread, SeeFeedback
 from storyloop.core.events import Event, FeedbackSeen, RunParked, ThreadAnswered, ThreadResolved
 from storyloop.core.feedback import MARK
-from storyloop.core.forge import CheckState, ForgeCheck, ForgeTrouble, Thread, Trouble
+from storyloop.core.forge import CheckState, DeliveryStep, ForgeCheck, ForgeTrouble, Thread, Trouble
 from storyloop.core.progress import Concern, Feedback, ParkedFor
 from storyloop.core.run_state import RunState
+from storyloop.engine.delivering import failed
 from storyloop.engine.hands import Hands
 from storyloop.views.feedback import answer
 
+_OF_THIS_ONE = (Trouble.NOT_FOUND, Trouble.REJECTED, Trouble.FORBIDDEN)  # it stands against one thread, not against all
 _PASSING = (Trouble.LIMITED, Trouble.OFFLINE, Trouble.BROKEN)  # what may be over at the next look
 
 
 def answer_thread(effect: AnswerThread, state: RunState, hands: Hands) -> Iterator[Event]:
     """Say it, unless it stands there already."""
     feedback, concern = _concern(effect, state)
-    forge, about = hands.forge(), concern.about
+    about = concern.about
     assert isinstance(about, Thread)
     mark = f"{MARK}{state.run_id}/answer/{effect.concern} -->"
     comment = trouble = ""
     try:
+        forge = hands.forge()
         thread = next((one for one in forge.threads(feedback.number) if one.id == about.id), None)
         if thread is None:
             trouble = "it was resolved, or is gone"
@@ -35,7 +38,10 @@ def answer_thread(effect: AnswerThread, state: RunState, hands: Hands) -> Iterat
             text = hands.secrets.text(answer(state, concern))
             comment = forge.reply(feedback.number, thread, f"{text}\n\n{mark}")
     except ForgeTrouble as problem:
-        trouble = _of_this_thread(problem)
+        if problem.trouble not in _OF_THIS_ONE:
+            yield failed(effect.key, DeliveryStep.ANSWER, problem, hands)
+            return
+        trouble = str(problem)
     now = hands.clock.now()
     yield ThreadAnswered(key=effect.key, at=now, concern=effect.concern, comment=comment, trouble=trouble)
 
@@ -48,7 +54,10 @@ def resolve_thread(effect: ResolveThread, state: RunState, hands: Hands) -> Iter
     try:
         hands.forge().resolve(feedback.number, concern.about)
     except ForgeTrouble as problem:
-        trouble = _of_this_thread(problem)
+        if problem.trouble not in _OF_THIS_ONE:
+            yield failed(effect.key, DeliveryStep.ANSWER, problem, hands)
+            return
+        trouble = str(problem)
     yield ThreadResolved(key=effect.key, at=hands.clock.now(), concern=effect.concern, trouble=trouble)
 
 
@@ -75,10 +84,3 @@ def _concern(effect: AnswerThread | ResolveThread, state: RunState) -> tuple[Fee
     feedback = state.going.feedback
     assert feedback is not None
     return feedback, feedback.concerns[effect.concern - 1]
-
-
-def _of_this_thread(problem: ForgeTrouble) -> str:
-    """What stands against this one alone; anything else stands against all, and flies on."""
-    if problem.trouble not in (Trouble.NOT_FOUND, Trouble.REJECTED, Trouble.FORBIDDEN):
-        raise problem
-    return str(problem)

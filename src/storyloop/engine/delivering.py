@@ -42,7 +42,7 @@ def push_branch(effect: PushBranch, state: RunState, hands: Hands, stop: threadi
     try:
         pushed = hands.repository.push(hands.place, order, stop)
     except ForgeTrouble as trouble:
-        yield _failed(effect.key, DeliveryStep.PUSH, trouble, hands)
+        yield failed(effect.key, DeliveryStep.PUSH, trouble, hands)
         return
     if pushed is not None:
         template, findings = _template(progress.base_tree, hands)
@@ -55,7 +55,7 @@ def open_pull_request(effect: OpenPullRequest, state: RunState, hands: Hands, st
     try:
         event = _unless_stopped(lambda: _opened(effect, state, hands), stop)
     except ForgeTrouble as trouble:
-        event = _failed(effect.key, DeliveryStep.PULL_REQUEST, trouble, hands)
+        event = failed(effect.key, DeliveryStep.PULL_REQUEST, trouble, hands)
     if event is not None:
         yield event
 
@@ -100,7 +100,8 @@ def _updated(forge: Forge, found: PullRequest, effect: OpenPullRequest, state: R
     return forge.update(found, body=body, draft=draft)
 
 
-def _failed(key: str, step: DeliveryStep, trouble: ForgeTrouble, hands: Hands) -> Event:
+def failed(key: str, step: DeliveryStep, trouble: ForgeTrouble, hands: Hands) -> Event:
+    """What stands against the delivery; whoever delivers later goes on there."""
     return DeliveryFailed(
         key=f"{key}/failed",
         at=hands.clock.now(),

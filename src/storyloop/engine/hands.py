@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storyloop.core.events import Event
-from storyloop.core.forge import ForgeTrouble, Trouble
 from storyloop.core.run_state import RunState
 from storyloop.ports import (
     Accounts,
@@ -21,10 +20,6 @@ from storyloop.ports import (
 )
 
 
-def _no_forge() -> Forge:
-    raise ForgeTrouble(Trouble.NOT_FOUND, "No forge is known.", "Add a remote.")
-
-
 @dataclass(frozen=True)
 class Hands:
     """Everything a deed may touch. `seen` shows an agent's activity to whoever watches; nothing depends on it."""
@@ -39,6 +34,6 @@ class Hands:
     secrets: Secrets
     symbols: Callable[[str], SymbolsReader | None]  # by path; None: nothing here can read such a file
     place: Place
+    forge: Callable[[], Forge]  # that the remote is at; raises `ForgeTrouble`
     report: Callable[[RunState, Event], str]  # with this last fact, which is not stored yet
-    forge: Callable[[], Forge] = _no_forge  # may raise `ForgeTrouble`
     seen: Callable[[str], None] = lambda _: None

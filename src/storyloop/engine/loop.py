@@ -11,13 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from storyloop.core.effects import (
+    AnswerThread,
     CallAgent,
     Effect,
     FinishRun,
     OpenPullRequest,
     PushBranch,
+    ResolveThread,
     RunCommand,
     ScrubWorktree,
+    SeeFeedback,
     StartReview,
     StartStory,
 )
@@ -42,6 +45,9 @@ _BETWEEN = (
     ScrubWorktree,
     PushBranch,
     OpenPullRequest,
+    AnswerThread,
+    ResolveThread,
+    SeeFeedback,
     FinishRun,
 )  # deeds between two stories, or behind the last
 

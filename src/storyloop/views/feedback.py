@@ -1,6 +1,5 @@
 """Feedback in words: what was judged of each concern, what became of it, and what is said in its thread."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +7,10 @@ from storyloop.core.artifacts import Asks
 from storyloop.core.forge import Thread
 from storyloop.core.progress import Concern
 from storyloop.core.run_state import RunState
+from storyloop.views.pull_request import quiet
 from storyloop.views.words import count, one_line
 
 _MOST_ANSWER, _MOST_REASON = 3_000, 160  # characters in a thread, and in a line
-_CALLS = re.compile(r"@(?=\w)|#(?=\d)|!(?=\d)|<(?=!)")
 
 
 def concern_lines(state: RunState) -> Iterator[str]:
@@ -60,12 +59,7 @@ def answer(state: RunState, concern: Concern) -> str:
 
 def _quoted(text: str) -> str:
     """As a quote, without what a forge would act upon."""
-    return "\n".join(f"> {line}" for line in harmless(text[:_MOST_ANSWER]).splitlines())
-
-
-def harmless(text: str) -> str:
-    """The text with nothing in it that a forge acts upon: it mentions nobody, closes nothing and hides nothing."""
-    return _CALLS.sub(lambda found: f"{found[0]}\u200b", text)  # a space of no width: it reads as before
+    return "\n".join(f"> {line}" for line in quiet(text[:_MOST_ANSWER]).splitlines())
 
 
 def summary_line(state: RunState) -> str:

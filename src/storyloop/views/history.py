@@ -54,6 +54,7 @@ from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
 from storyloop.core.progress import Concern, StoryState, TakingUp, waiting_of
 from storyloop.core.purpose import (
+    LOOKING,
     Baselining,
     Checking,
     Demonstrating,
@@ -154,6 +155,8 @@ def line_of(event: Event, state: RunState) -> str | None:
             work = state.going.work[story]
             on = f"waits until {clock_time(until)}" if waiting_of(work) else "another agent is asked"
             return f"{story or drain}: the account of {ref} has met a limit, so it is not asked; {on}"
+        case WaitEnded(story=story) if story == LOOKING:
+            return None
         case WaitEnded(story=story) if story and isinstance(state.going.work[story].stage, TakingUp):
             default = state.going.stories[story].replies[-1].text
             return f"{story}: nobody has answered in time, so it goes on with: {_first_line(default)}"
