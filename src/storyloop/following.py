@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from storyloop.config.layers import Flags
+from storyloop.config.load import Loaded
 from storyloop.core.bounds import feedback_bounds
 from storyloop.core.errors import UserError
 from storyloop.core.feedback import MOST_CONCERNS, concerns_of
@@ -30,43 +31,57 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     answer: bool = True
 
 
-def prepared(service: Service, wanted: Wanted, cwd: Path, *, flags: Flags) -> Prepared:
-    """Look at the pull request and at everything that a run needs. Raises UserError, also for what the forge says."""
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """A pull request and what is said of it: nothing was looked at yet but the forge."""
+
+    pull_request: PullRequest
+    feedback: Feedback
+    checkout: Checkout
+    loaded: Loaded
+
+
+def heard(service: Service, wanted: Wanted, cwd: Path, *, flags: Flags) -> Heard:
+    """Ask the forge. Raises UserError, also for what the forge says."""
     checkout, loaded = service.surveyed(cwd, flags=flags)
-    told = msgspec.structs.replace(loaded.policy.pull_request, answer=wanted.answer)
-    policy = msgspec.structs.replace(loaded.policy, pull_request=told)
-    if wanted.watch and not policy.pull_request.create:
+    pull = msgspec.structs.replace(loaded.policy.pull_request, answer=wanted.answer)
+    loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, pull_request=pull))
+    if wanted.watch and not pull.create:
         raise UserError("--watch waits for what the forge says of what was pushed.", "Add --push.")
     try:
-        forge = _forge(service, checkout, policy)
+        forge = _forge(service, checkout, loaded.policy)
         pull_request = _found(service, forge, checkout, wanted.pull_request)
         said: list[Thread | ForgeCheck] = list(forge.threads(pull_request.number))
         checks = forge.checks(pull_request.head_commit) if wanted.checks or wanted.watch else ()
     except ForgeTrouble as trouble:
         raise UserError(trouble.problem, trouble.cure) from trouble
-    tip = _tip(checkout, pull_request, policy.pull_request.remote)
     said += [check for check in checks if check.state is CheckState.RED]
-    base = checkout.commit(f"{policy.pull_request.remote}/{pull_request.base}") or checkout.commit(pull_request.base)
     feedback = Feedback(
         number=pull_request.number,
         url=pull_request.url,
-        base=checkout.common(base, tip) if base else "",
-        concerns=concerns_of(tuple(said), commit=tip),
+        base="",
+        concerns=concerns_of(tuple(said), commit=pull_request.head_commit),
         checks=wanted.checks or wanted.watch,
         watch=wanted.watch,
         pending=tuple(check.name for check in checks if check.state is CheckState.PENDING),
         red=tuple(check.name for check in checks if check.state is CheckState.RED),
     )
-    feedback, spec = service.clean((feedback, _spec(service, checkout, pull_request)))
-    ready = service.prepared(
-        _with_one(spec), checkout, msgspec.structs.replace(loaded, policy=policy), drains=_DRAINS, reuse_branch=True
-    )
-    most = MOST_CONCERNS if wanted.watch else len(feedback.concerns)
-    rounds = policy.limits.review_cycles if wanted.watch else 1
+    return Heard(pull_request=pull_request, feedback=service.clean(feedback), checkout=checkout, loaded=loaded)
+
+
+def prepared(service: Service, heard: Heard) -> Prepared:
+    """Look at everything that a run on it needs. Raises UserError."""
+    checkout, pull_request, policy = heard.checkout, heard.pull_request, heard.loaded.policy
+    remote, feedback = policy.pull_request.remote, heard.feedback
+    tip = _tip(checkout, pull_request, remote)
+    base = checkout.commit(f"refs/remotes/{remote}/{pull_request.base}") or checkout.commit(pull_request.base)
+    spec = service.clean(_spec(service, checkout, pull_request))
+    ready = service.prepared(_with_one(spec), checkout, heard.loaded, drains=_DRAINS, reuse_branch=True)
+    most = MOST_CONCERNS if feedback.watch else len(feedback.concerns)
+    rounds = policy.limits.review_cycles if feedback.watch else 1
     return msgspec.structs.replace(
         ready,
         spec=spec,
-        feedback=feedback,
+        feedback=msgspec.structs.replace(feedback, base=checkout.common(base, tip) if base else ""),
         base=tip,
         base_tree=checkout.tree_of(tip),
         bounds=feedback_bounds(spec, policy, concerns=most, rounds=rounds),

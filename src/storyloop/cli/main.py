@@ -24,6 +24,7 @@ _VERBS = {
     "approve": "requests",
     "reject": "requests",
     "deliver": "deliver",
+    "pr-review": "review",
     "status": "status",
     "show": "show",
     "logs": "logs",
@@ -52,6 +53,7 @@ _SHORT = {
     "approve": "Let what waits under --step be committed.",
     "reject": "Send what waits under --step back to its agent.",
     "deliver": "Push a run's branch and open its pull request.",
+    "pr-review": "Follow up what was said of a pull request.",
     "status": "List the runs of this repository.",
     "show": "One run: what happened, what is proven by what, the cost.",
     "logs": "A run's history, a line for each fact; -f follows.",
@@ -80,7 +82,7 @@ class LazyGroup(click.Group):
         if cmd_name not in _VERBS:
             return None
         module = import_module(f"storyloop.cli.{_VERBS[cmd_name]}")
-        return getattr(module, cmd_name)
+        return getattr(module, cmd_name.replace("-", "_"))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -33,9 +33,11 @@ _limits = [
     click.option("--max-time", metavar="DURATION", help="Stop after so long, such as 90m or 8h."),
     click.option("--parallel", type=click.IntRange(min=1), metavar="N", help="Work on so many stories at one time."),
     click.option("--no-wait", is_flag=True, help="Park instead of waiting for a quota's reset (exit 4)."),
+    click.option("--step/--no-step", default=None, help="Park before each commit until you approve it (exit 3)."),
+]
+_delivery = [
     click.option("--pr/--no-pr", "pull_request", default=None, help="Push the branch and open a pull request for it."),
     click.option("--draft", is_flag=True, help="Open that pull request as a draft."),
-    click.option("--step/--no-step", default=None, help="Park before each commit until you approve it (exit 3)."),
 ]
 _output = [
     click.option("-q", "--quiet", is_flag=True, help="Only the report at the end."),
@@ -53,7 +55,7 @@ def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return decorate
 
 
-with_limits, with_output = _with(_limits), _with(_output)
+with_budgets, with_limits, with_output = _with(_limits), _with([*_limits, *_delivery]), _with(_output)
 
 
 @click.command()

@@ -14,7 +14,7 @@ from storyloop.core.progress import Concern, Feedback, ParkedFor
 from storyloop.core.run_state import RunState
 from storyloop.engine.delivering import failed
 from storyloop.engine.hands import Hands
-from storyloop.views.feedback import answer
+from storyloop.views.answers import answer
 
 _OF_THIS_ONE = (Trouble.NOT_FOUND, Trouble.REJECTED, Trouble.FORBIDDEN)  # it stands against one thread, not against all
 _PASSING = (Trouble.LIMITED, Trouble.OFFLINE, Trouble.BROKEN)  # what may be over at the next look

@@ -2,6 +2,7 @@
 
 from storyloop.core.bounds import Bounds
 from storyloop.core.policy import OPTIONAL_DRAINS, Drain, Policy, PullRequestPolicy
+from storyloop.core.progress import Feedback
 from storyloop.core.spec import Spec
 from storyloop.views.words import count, duration
 
@@ -26,6 +27,27 @@ def header(spec: Spec, policy: Policy, most: Bounds, *, branch: str, worktree: s
         *([("bound", bound)] if (bound := _bound(policy)) else []),
         *([("delivery", _delivery(policy.pull_request))] if policy.pull_request.create else []),
         *([("step", "parks before each commit until you approve it")] if policy.step else []),
+    ]
+    return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def feedback_header(
+    spec: Spec, policy: Policy, most: Bounds, *, feedback: Feedback, worktree: str, sandbox: str
+) -> str:
+    """The same for a run on feedback."""
+    judges, menders = (" -> ".join(map(str, policy.chain_of(drain))) for drain in (Drain.TRIAGE, Drain.FIX))
+    push = "no: what was done is answered when it is, by `storyloop deliver`"
+    if policy.pull_request.create:
+        push = "yes" + (", and until its checks are green and nothing is unanswered" if feedback.watch else "")
+    rows = [
+        ("follows up", f"{spec.title}  ({feedback.url})"),
+        ("branch", f"{spec.branch_name}  in  {worktree}"),
+        ("concerns", f"{len(feedback.concerns)}; {judges} judges them, {menders} mends"),
+        ("checks", ", ".join(policy.checks) or "none of the project"),
+        ("at most", bounds_line(most)),
+        ("sandbox", sandbox),
+        ("review", _review(policy)),
+        ("push", push),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
 

@@ -69,7 +69,7 @@ from storyloop.core.purpose import (
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of
-from storyloop.views.feedback import concern_lines
+from storyloop.views.feedback import judged_lines
 from storyloop.views.rows import final_line, review_line
 from storyloop.views.words import clock_time, count, duration
 
@@ -117,7 +117,7 @@ def line_of(event: Event, state: RunState) -> str | None:
             stories = "no stories yet" if event.spec.is_free_form else count(len(event.spec.user_stories), "story")
             return f"run {event.run_id} opened: {stories} on branch {event.branch}"
         case SpecPlanned() if (feedback := state.going.feedback) is not None:
-            return f"{count(len(feedback.concerns), 'concern')} judged:\n" + "\n".join(concern_lines(state))
+            return f"{count(len(feedback.concerns), 'concern')} judged:\n" + "\n".join(judged_lines(state))
         case FeedbackSeen():
             return _seen(event, state)
         case ThreadAnswered(trouble=trouble) | ThreadResolved(trouble=trouble) if trouble:

@@ -17,6 +17,7 @@ from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
 from storyloop.views.account import Account, Retry, Spent
+from storyloop.views.feedback import ConcernRow, concern_rows, settled_line, unsaid_line
 from storyloop.views.rows import (
     CriterionRow,
     StoryRow,
@@ -75,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[str, ...]  # of which most is spent
     account: Account
     delivery: str  # of its pull request
+    feedback: tuple[ConcernRow, ...]  # that the run is on
     way_on: str | None
 
 
@@ -100,6 +102,7 @@ def report_of(state: RunState, account: Account, now: datetime) -> Report:
         budgets=tuple(nearly_spent(state).values()),
         account=account,
         delivery=delivery_line(state),
+        feedback=concern_rows(state),
         way_on=way_on(state),
     )
 
@@ -109,7 +112,9 @@ def headline(state: RunState) -> str:
     progress = state.going
     passed = sum(s.state is StoryState.PASSED for s in progress.stories.values())
     of = f"{passed} of {count(len(progress.stories), 'story')} passed"
-    if progress.spec.is_free_form:
+    if progress.feedback is not None:
+        of = settled_line(state)
+    elif progress.spec.is_free_form:
         of = "its stories are not planned"
     match state.status:
         case RunStatus.COMPLETED:
@@ -145,6 +150,8 @@ def way_on(state: RunState) -> str | None:
             return f"Try a story again with: storyloop retry {run} {blocked[0]}, then: storyloop resume {run}"
         case RunStatus.FAILED if is_review_open(state.going):
             return f"Review once more with: storyloop retry {run} review, then: storyloop resume {run}"
+        case RunStatus.COMPLETED | RunStatus.FAILED if unsaid_line(state):
+            return f"Push it and answer with: storyloop deliver {run}"
         case RunStatus.COMPLETED | RunStatus.FAILED if state.going.delivery.trouble:
             return f"Deliver it with: storyloop deliver {run}"
         case RunStatus.FAILED if state.going.failure:
@@ -215,6 +222,7 @@ def report(state: RunState, account: Account, now: datetime) -> str:
         f"{c.name}: `{c.command}` {c.reading}" + (" (inherited)" if c.inherited else "") for c in check_rows(state)
     ]
     sections = {
+        "What was said": _listed(map(str, told.feedback)),
         "Shipped": [_story(row) for row in rows if row.id in told.shipped],
         "Not shipped": [_story(row) for row in rows if row.id not in told.shipped],
         "Checks": _listed(checks),
@@ -320,6 +328,7 @@ def summary(state: RunState, account: Account, now: datetime, report_path: str |
         lines.append(f"  and {count(len(rows) - len(shown), 'more story')}")
     if any(row.pins for row in rows if row.id not in told.shipped):
         lines.append(f"  What they left is kept; how to see it: storyloop show {state.run_id[:8]} --story ID")
+    lines += [f"  {row}" for row in told.feedback]
     lines.append("")
     lines += map(issue_line, told.issues[:_MOST_ISSUES])
     if len(told.issues) > _MOST_ISSUES:
