@@ -106,7 +106,7 @@ class Act(_Said, frozen=True, kw_only=True):
 
     # run | resume | retry | skip | answer | approve | reject, or what happens outside: turns (another script),
     # put (a file), delete (the worktree), later (time), limit (of an account, met by another run), push (a commit of
-    # somebody else's to this branch of the remote), close | merge (the pull request), trouble (what push or the forge's
+    # somebody else's to this branch of the remote), say (in a new thread), close | merge (the pull request), trouble (what push or the forge's
     # `path` meets from here on; without text it is over); or deliver
     do: str
     flags: dict[str, Any] = {}
@@ -119,6 +119,13 @@ class Act(_Said, frozen=True, kw_only=True):
     interrupt: str = ""  # the fact upon which the run is interrupted
     exit: int = 0
     facts: str = ""
+
+
+class SaidThere(_Said, frozen=True, kw_only=True):
+    """A thread of the pull request, of one comment."""
+
+    file: str
+    text: str
 
 
 class Told(_Said, frozen=True, kw_only=True):
@@ -157,6 +164,7 @@ class Expected(_Said, frozen=True, kw_only=True):
     pull_requests: list[str] = []  # as "open draft main <- feature/journey: title"
     remote: dict[str, str] = {}  # by branch: the subject of its commit
     body: list[str] = []  # sentences of the last pull request's body
+    threads: list[str] = []  # of the pull request: how many comments each has, and whether it is resolved
     waited: float | None = None  # seconds in all, by the hand-wound clock
     told: list[Told] = []
     report: list[str] = []  # sentences that the report has,
@@ -173,6 +181,8 @@ class Journey(_Said, frozen=True, kw_only=True):
     files: dict[str, str] = msgspec.field(default_factory=lambda: {"base.txt": "base\n"})
     remote: bool = False  # there is one, with a forge; in memory
     brief: str = ""  # a free-form spec, in the place of stories
+    said: list[SaidThere] = []  # of the pull request that is followed up, in the place of stories
+    watch: bool = False  # until nothing new is said there
     story: list[StorySaid] = []
     config: dict[str, Any] = {}
     agents: dict[str, list[dict[str, Any]]]
@@ -216,6 +226,13 @@ def told(event: Event) -> str:
             return f"{_purpose(event.purpose)} {reading}{_findings(event.findings)}"
         case StoryStarted():
             return f"start {event.story}{_findings(event.findings)}"
+        case FeedbackSeen():
+            seen = f"seen {len(event.said)}" + f" pending {len(event.pending)}" * bool(event.pending)
+            return f"{seen} trouble" if event.trouble else seen
+        case ThreadAnswered(concern=concern, trouble=trouble):
+            return f"answered {concern}" + " not" * bool(trouble)
+        case ThreadResolved(concern=concern, trouble=trouble):
+            return f"resolved {concern}" + " not" * bool(trouble)
         case ReviewStarted():
             return f"review {event.cycle}{_findings(event.findings)}"
         case HandoverCleaned():
@@ -353,6 +370,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     inherited: list[str]
     pull_requests: list[str]
     remote: dict[str, str]
+    threads: list[str]
     handover: bool  # one is left in the worktree
     calls: int  # that were begun; those that a cut cost, too
 
@@ -376,6 +394,7 @@ class World(Protocol):
     def happen(self, act: Act) -> None: ...
     def pull_requests(self) -> list[PullRequest]: ...
     def remote(self) -> dict[str, str]: ...
+    def threads(self) -> list[str]: ...
     def told(self, call: str) -> str: ...
     def report(self, state: RunState) -> str: ...
 
@@ -406,7 +425,7 @@ class Play:
                     self.world.service().deliver(self.run_id, draft=bool(act.flags), watch=lambda *_: None)
                 self.known = self.state()
                 self.exits.append(int(bool(self.known.going.delivery.trouble)))
-            case "push" | "close" | "merge" | "trouble":
+            case "push" | "say" | "close" | "merge" | "trouble":
                 self.world.happen(act)
             case "put":
                 self.world.put(self.known, act.path, act.text)
@@ -490,6 +509,7 @@ class Play:
             inherited=list(state.going.inherited),
             pull_requests=[_shown(one) for one in self.world.pull_requests()],
             remote=self.world.remote(),
+            threads=self.world.threads(),
             handover=self.world.handover(state),
             calls=state.going.ledger.calls,
         )

@@ -29,8 +29,10 @@ from storyloop.archive import Archive
 from storyloop.config.layers import Flags
 from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.events import Event
+from storyloop.core.feedback import concerns_of
 from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measured
-from storyloop.core.forge import ForgeTrouble, PullRequest, PullRequestState, Trouble
+from storyloop.core.forge import Comment, ForgeTrouble, PullRequest, PullRequestState, PullRequestText, Thread, Trouble
+from storyloop.core.progress import Feedback
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
@@ -287,6 +289,8 @@ class MemoryWorld:
             self.repository.remotes["origin"] = {"main": self.repository.base}
         self.repository.before_push = lambda: self._met("push")
         self.forge = MemoryForge(lambda branch: self.remote_commits().get(branch, ""), before=self._met)
+        if journey.said:
+            self._opened_pull_request()
         self.journal = MemoryJournal()
         self.papers = MemoryPapers()
         self.accounts = MemoryAccounts()
@@ -337,6 +341,7 @@ class MemoryWorld:
                 held_by=lambda _: "nothing",
                 notifier=lambda _: SilentNotifier(),
                 secrets=Redactor(SECRETS),
+                forge=lambda _url, _policy: self.forge,
                 sweep=list,
                 at_work=lambda _: False,
                 new_id=lambda: f"run-{next(self._ids)}",
@@ -349,7 +354,18 @@ class MemoryWorld:
     def prepared(self, service: Service, flags: Flags) -> Prepared:
         if self.prepared_run is None:
             self.prepared_run = _prepare(self._journey, service, self._home / "checkout", self._home, flags)
+            if self._journey.said:
+                self.prepared_run = self._on_feedback(self.prepared_run)
         return self.prepared_run
+
+    def _on_feedback(self, prepared: Prepared) -> Prepared:
+        """As a run on what is said of the pull request."""
+        concerns = concerns_of(tuple(self.forge.said[1]), commit=self.repository.base)
+        feedback = Feedback(
+            number=1, url="https://forge.example/1", base="", concerns=concerns, checks=True, watch=self._journey.watch
+        )
+        spec = replace(prepared.spec, user_stories=())
+        return replace(prepared, feedback=feedback, spec=spec)
 
     def history(self) -> list[tuple[str, dict[str, bytes]]]:
         return self.repository.dump()[BRANCH][::-1]
@@ -383,6 +399,8 @@ class MemoryWorld:
         match act.do:
             case "push":
                 self.repository.remotes["origin"][act.path] = self.repository.base[::-1]
+            case "say":
+                self._say(act.path, act.text)
             case "trouble" if act.text:
                 self.trouble[act.path] = Trouble(act.text)
             case "trouble":
@@ -390,6 +408,25 @@ class MemoryWorld:
             case _:
                 state = PullRequestState.CLOSED if act.do == "close" else PullRequestState.MERGED
                 self.forge.end(len(self.forge.pull_requests), state)
+
+    def _opened_pull_request(self) -> None:
+        self.repository.remotes["origin"] = {"main": self.repository.base, BRANCH: self.repository.base}
+        text = PullRequestText(title="Sell more", body="All of it.")
+        self.forge.create(text, head=BRANCH, base="main", draft=False)
+        for said in self._journey.said:
+            self._say(said.file, said.text)
+
+    def _say(self, file: str, text: str) -> None:
+        threads = self.forge.said.setdefault(1, [])
+        said = Comment(id=f"{len(threads)}", author="ada", text=text)
+        threads.append(Thread(id=f"t{len(threads)}", file=file, line=1, comments=(said,), resolvable=True))
+
+    def threads(self) -> list[str]:
+        return [
+            f"{len(thread.comments)} {thread.comments[-1].text.splitlines()[0]}"
+            + " (resolved)" * (thread.id in self.forge.resolved)
+            for thread in self.forge.said.get(1, [])
+        ]
 
     def _met(self, call: str) -> None:
         if call in self.trouble:
@@ -493,6 +530,9 @@ class RealWorld:
 
     def remote(self) -> dict[str, str]:
         return {}
+
+    def threads(self) -> list[str]:
+        return []
 
     def told(self, call: str) -> str:
         (found,) = (self._home / "state" / "runs").glob(f"*/calls/{call}/prompt")

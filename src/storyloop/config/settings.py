@@ -118,6 +118,8 @@ SETTINGS = (
     Setting("pull_request.create", kinds.SWITCH, "Whether the branch is pushed and a pull request opened."),
     Setting("pull_request.draft", kinds.SWITCH, "Whether that pull request is a draft."),
     Setting("pull_request.remote", kinds.TEXT, "The remote of your clone that it is pushed to."),
+    Setting("pull_request.answer", kinds.SWITCH, "Whether `pr-review` answers threads, once it has pushed."),
+    Setting("pull_request.resolve", kinds.SWITCH, "Whether it also resolves those whose issue is mended."),
     Setting("forge.kind", kinds.one_of(ForgeKind), "Which forge it is, where the remote's host does not tell."),
     Setting("forge.url", kinds.TEXT, "Where the forge is, if not at that host; your own file alone may say it."),
     Setting("notify.urls", kinds.URLS, "Where word is sent, by Apprise; your own file alone may say it."),
