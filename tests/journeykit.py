@@ -14,7 +14,7 @@ import msgspec
 
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
-from storyloop.core.artifacts import Analysis, ConflictResult, DevelopmentResult, FixResult, Issues, Plan
+from storyloop.core.artifacts import Analysis, ConflictResult, DevelopmentResult, FixResult, Issues, Plan, Triage
 from storyloop.core.events import (
     BranchPushed,
     CallEnded,
@@ -22,6 +22,7 @@ from storyloop.core.events import (
     CommandMeasured,
     DeliveryFailed,
     Event,
+    FeedbackSeen,
     FinalProofBegun,
     HandoverCleaned,
     HandoverWritten,
@@ -48,6 +49,8 @@ from storyloop.core.events import (
     StorySkipped,
     StoryStarted,
     StoryTakenUp,
+    ThreadAnswered,
+    ThreadResolved,
     WaitEnded,
     WorktreeLost,
     WorktreeOpened,
@@ -106,7 +109,8 @@ class Act(_Said, frozen=True, kw_only=True):
 
     # run | resume | retry | skip | answer | approve | reject, or what happens outside: turns (another script),
     # put (a file), delete (the worktree), later (time), limit (of an account, met by another run), push (a commit of
-    # somebody else's to this branch of the remote), say (in a new thread), close | merge (the pull request), trouble (what push or the forge's
+    # somebody else's to this branch of the remote), say (in a new
+    # thread), close | merge (the pull request), trouble (what push or the forge's
     # `path` meets from here on; without text it is over); or deliver
     do: str
     flags: dict[str, Any] = {}
@@ -217,7 +221,7 @@ def told(event: Event) -> str:
         case WorktreeOpened():
             return "worktree" + " warned" * len(event.warnings)
         case SpecPlanned(spec=spec):
-            return f"planned {' '.join(story.id for story in spec.user_stories)}"
+            return " ".join(["planned", *(story.id for story in spec.user_stories)])
         case CommandMeasured():
             reading = reading_of(event.first, event.second)
             final = "final" in _purpose(event.purpose)
@@ -333,6 +337,8 @@ def _outcome(ended: CallReport) -> str:
             return status if question is None else "asks"
         case Answered(artifact=Plan()):
             return "plan"
+        case Answered(artifact=Triage()):
+            return "triage"
         case Answered(artifact=FixResult(status=status) | ConflictResult(status=status)):
             return status
         case Answered(artifact=Issues(found=found)):

@@ -7,6 +7,7 @@ git, real processes and a real journal below one directory.
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -22,15 +23,15 @@ import tomlkit
 from msgspec.structs import replace
 
 from gitkit import files_of, git, isolated, make_repository, write_file
-from journeykit import BRANCH, Act, Journey, Understudy
+from journeykit import BRANCH, Act, Journey, StorySaid, Understudy
 from storyloop.agents.memory import MemoryAgents
 from storyloop.agents.script import parse_script
 from storyloop.archive import Archive
 from storyloop.config.layers import Flags
 from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.events import Event
-from storyloop.core.feedback import concerns_of
 from storyloop.core.facts import CallReport, Failed, Failure, Interrupted, Measured
+from storyloop.core.feedback import concerns_of
 from storyloop.core.forge import Comment, ForgeTrouble, PullRequest, PullRequestState, PullRequestText, Thread, Trouble
 from storyloop.core.progress import Feedback
 from storyloop.core.run_state import RunState
@@ -55,6 +56,9 @@ SECRETS = {"DEPLOY_TOKEN": "correct-horse-battery"}  # that the user has in the 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 
+_STANDS_IN = [StorySaid(id="US-001", criteria=["true"])]  # where the stories are made of feedback
+
+
 def _spec(journey: Journey) -> dict[str, Any]:
     return {
         "project": "journey",
@@ -73,7 +77,7 @@ def _spec(journey: Journey) -> dict[str, Any]:
                 "passes": story.passes,
                 "dependsOn": story.depends_on,
             }
-            for number, story in enumerate(journey.story, start=1)
+            for number, story in enumerate(journey.story or _STANDS_IN, start=1)
         ],
     }
 
@@ -423,7 +427,7 @@ class MemoryWorld:
 
     def threads(self) -> list[str]:
         return [
-            f"{len(thread.comments)} {thread.comments[-1].text.splitlines()[0]}"
+            f"{len(thread.comments)} {re.sub('[0-9a-f]{40}', '0000', thread.comments[-1].text.splitlines()[0])}"
             + " (resolved)" * (thread.id in self.forge.resolved)
             for thread in self.forge.said.get(1, [])
         ]

@@ -34,6 +34,7 @@ def played(journey: Journey, play: Play) -> None:
     assert outcome.findings == expect.findings
     assert outcome.inherited == expect.inherited
     assert (outcome.pull_requests, outcome.remote) == (expect.pull_requests, expect.remote)
+    assert outcome.threads == expect.threads
     body = next((one.body for one in reversed(play.world.pull_requests())), "")
     assert [text for text in expect.body if text not in body] == []
     assert not outcome.handover or play.state().going.work

@@ -220,7 +220,7 @@ class ReviewStarted(_Event, frozen=True, kw_only=True, tag="review_started"):
 
 
 class FeedbackSeen(_Event, frozen=True, kw_only=True, tag="feedback_seen"):
-    """The forge was looked at once more: what has been said since, and how its checks stand."""
+    """The forge was looked at once more: what is new there, and how its checks stand."""
 
     said: tuple[Thread | ForgeCheck, ...]
     pending: tuple[str, ...] = ()

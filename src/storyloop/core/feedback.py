@@ -251,13 +251,20 @@ def look_waited(run: Draft, event: WaitEnded) -> None:
     run.feedback = replace(feedback, waits=feedback.waits + 1)
 
 
+def new_concerns(run: Progress | Draft, said: tuple[Thread | ForgeCheck, ...]) -> tuple[Concern, ...]:
+    """Of all that is said there now, what was not known."""
+    known = (
+        {_mark(concern) for concern in run.feedback.concerns} if run.feedback is not None else set[tuple[str, str]]()
+    )
+    return tuple(concern for concern in concerns_of(said, commit=run.tip) if _mark(concern) not in known)
+
+
 def feedback_seen(run: Draft, event: FeedbackSeen) -> None:
     """What is new becomes a concern, as long as there is room for it."""
     feedback = run.feedback
     expect(feedback is not None and feedback.waits == feedback.looks + 1 and not run.work, run, event)
     assert feedback is not None
-    known = {_mark(concern) for concern in feedback.concerns}
-    new = [concern for concern in concerns_of(event.said, commit=run.tip) if _mark(concern) not in known]
+    new = list(new_concerns(run, event.said))
     rounds, trouble, most = feedback.rounds + bool(new), event.trouble, run.effective_config().limits.review_cycles
     if rounds > most:
         trouble, new = f"more was said after {most} rounds: {new[0].place}", []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from storyloop.core.effects import AnswerThread, ResolveThread, SeeFeedback
 from storyloop.core.events import Event, FeedbackSeen, RunParked, ThreadAnswered, ThreadResolved
-from storyloop.core.feedback import MARK
+from storyloop.core.feedback import MARK, new_concerns
 from storyloop.core.forge import CheckState, DeliveryStep, ForgeCheck, ForgeTrouble, Thread, Trouble
 from storyloop.core.progress import Concern, Feedback, ParkedFor
 from storyloop.core.run_state import RunState
@@ -77,7 +77,8 @@ def see_feedback(effect: SeeFeedback, state: RunState, hands: Hands) -> Iterator
         return
     red = [check for check in checks if check.state is CheckState.RED]
     pending = tuple(check.name for check in checks if check.state is CheckState.PENDING)
-    yield FeedbackSeen(key=key, at=now, said=(*said, *red), pending=pending, red=tuple(check.name for check in red))
+    new = tuple(concern.about for concern in new_concerns(state.going, (*said, *red)))
+    yield FeedbackSeen(key=key, at=now, said=new, pending=pending, red=tuple(check.name for check in red))
 
 
 def _concern(effect: AnswerThread | ResolveThread, state: RunState) -> tuple[Feedback, Concern]:
