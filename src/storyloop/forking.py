@@ -30,6 +30,9 @@ def fork(service: Service, run_id: str, cwd: Path, *, at: str, branch: str) -> s
     then, opened = fold(prefix), prefix[0]
     assert then is not None
     assert isinstance(opened, RunOpened)
+    if then.going.feedback is not None:
+        problem = f"Run {run_id} follows up {then.going.feedback.url}, which is of one branch."
+        raise UserError(problem, "Follow it up once more: `storyloop pr-review`.")
     if then.status is RunStatus.COMPLETED:
         raise UserError(
             f"Behind event {number} run {run_id} is completed: nothing is left to be done.", "Fork earlier."

@@ -52,7 +52,7 @@ from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.feedback import unjudged
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Concern, StoryState, TakingUp, waiting_of
+from storyloop.core.progress import Concern, Feedback, StoryState, TakingUp, waiting_of
 from storyloop.core.purpose import (
     LOOKING,
     Baselining,
@@ -113,6 +113,8 @@ def line_of(event: Event, state: RunState) -> str | None:
     `state` is the state after the event.
     """
     match event:
+        case RunOpened(feedback=Feedback(concerns=concerns, url=url)):
+            return f"run {event.run_id} opened on {count(len(concerns), 'concern')} of {url}, on branch {event.branch}"
         case RunOpened():
             stories = "no stories yet" if event.spec.is_free_form else count(len(event.spec.user_stories), "story")
             return f"run {event.run_id} opened: {stories} on branch {event.branch}"

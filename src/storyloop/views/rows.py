@@ -8,17 +8,18 @@ from msgspec.structs import replace
 
 from storyloop.core.artifacts import Issue
 from storyloop.core.asking import deadline_of, question_line
-from storyloop.core.bounds import bounds_of
+from storyloop.core.bounds import Bounds, bounds_of, feedback_bounds
 from storyloop.core.errand import attempt_of
 from storyloop.core.evidence import Evidence, Judged, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.passing import approval_line
-from storyloop.core.policy import Command
+from storyloop.core.policy import Command, Policy
 from storyloop.core.progress import (
     Approving,
     Asking,
     Measurement,
     OpenIssue,
+    Progress,
     Reply,
     ReviewEnd,
     StoryProgress,
@@ -253,10 +254,17 @@ def show_json(state: RunState, *, report: object) -> dict[str, Any]:
             "active_seconds": ledger.active,
             "by_agent": ledger.by_agent,
         },
-        "bounds": bounds_of(len(progress.stories), progress.spec, policy, plans=progress.plans),
+        "bounds": _bounds(progress, policy),
         "report": report,
     }
     return msgspec.to_builtins(shown)
+
+
+def _bounds(progress: Progress, policy: Policy) -> Bounds:
+    if progress.feedback is None:
+        return bounds_of(len(progress.stories), progress.spec, policy, plans=progress.plans)
+    concerns = len(progress.feedback.concerns)
+    return feedback_bounds(progress.spec, policy, concerns=concerns, rounds=max(1, progress.plans))
 
 
 _SHOWN = ("criterion", "verify", "verdict", "flaky", "tree", "exit_status", "output_digest", "at")
