@@ -23,7 +23,7 @@ triage)
   { echo "<triage>"; cat "$HOME/judged"; echo "</triage>"; } >"$STORYLOOP_ARTIFACT" ;;
 fix)
   eval "$(cat "$HOME/mends")"
-  echo "<fix-result><status>all_issues_addressed</status><summary>Mended for @ada, fixes #3.</summary></fix-result>" \\
+  echo "<fix-result><status>all_issues_addressed</status><summary>Mended for @ada, fixes !3.</summary></fix-result>" \\
     >"$STORYLOOP_ARTIFACT" ;;
 esac
 """
@@ -78,7 +78,7 @@ def test_threads_are_judged_mended_pushed_and_answered_once(user: Reviewed) -> N
     tip = user.theirs("rev-parse", BRANCH)
     assert user.theirs("log", "--format=%s", f"main..{BRANCH}") == "Review: mend a.txt:1"
     first, second = (talk.said for talk in user.twin.talks)
-    assert first[-1].text.startswith(f"Done in {tip}.\n\n> Mended for @\u200bada, fixes #\u200b3.\n\n<!-- storyloop:")
+    assert first[-1].text.startswith(f"Done in {tip}.\n\n> Mended for @\u200bada, fixes !\u200b3.\n\n<!-- storyloop:")
     assert second[-1].text.startswith("No change was made for this; the answer:\n\n> reason 2\n\n<!-- storyloop:")
     assert [len(first), len(second), any(talk.resolved for talk in user.twin.talks)] == [2, 2, False]
     assert "1. a.txt:1: real: reason 1; PR-1 passed in" in done.out

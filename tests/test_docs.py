@@ -56,7 +56,7 @@ def named_verbs(cell: str) -> list[str]:
     """`config show [KEY]`, `get KEY` names `config show` and `config get`."""
     names: list[str] = []
     for quoted in re.findall(r"`([^`]+)`", cell):
-        words = [word for word in quoted.split() if re.fullmatch(r"[a-z]+", word)]
+        words = [word for word in quoted.split() if re.fullmatch(r"[a-z-]+", word)]
         name = " ".join(words)
         if name not in VERBS and names:
             name = f"{names[-1].split()[0]} {name}"
