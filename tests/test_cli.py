@@ -118,6 +118,8 @@ REPORT = [
     "seconds",
     "budgets",
     "account",
+    "delivery",
+    "feedback",
     "way_on",
 ]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

@@ -194,7 +194,7 @@ def test_lanes_that_are_gone_when_a_run_goes_on_are_made_again(how: str, tmp_pat
 
         play.known = drive.run(watch)
     lanes = sorted(tmp_path.glob("*-lane-*"))
-    assert len(lanes) == 2
+    assert len(lanes) in (2, 3)  # the third may have been begun before the call ended that is waited for
     if how == "deleted":
         for lane in lanes:
             shutil.rmtree(lane)

@@ -101,6 +101,8 @@ def is_due(branch: str, there: str, *, order: PushOrder, precedes: Callable[[str
 
 def _asked(git: Git, remote: str, stop: threading.Event, *args: str) -> str | None:
     """What git printed; None when it was stopped."""
+    if stop.is_set():
+        return None
     answer = git.ask(*args, stop=stop)
     if stop.is_set() and answer.code < 0:
         return None
