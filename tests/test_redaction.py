@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -74,8 +75,8 @@ def test_what_only_looks_a_little_like_a_secret_stays(text: str) -> None:
 
 
 def test_images_and_hashes_by_the_megabyte_stay() -> None:
-    """Random base64 and hexadecimal digits, five megabytes of each."""
-    noise = os.urandom(3_750_000)
+    """Base64 and hexadecimal digits, five megabytes of each; the same dice each time: one in sixty spells a token."""
+    noise = random.Random(7).randbytes(3_750_000)
     data = base64.b64encode(noise) + b"\n" + base64.urlsafe_b64encode(noise) + b"\n" + noise.hex().encode()
     assert Redactor({}).find(data) == []
 
