@@ -257,6 +257,9 @@ class SandboxPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     checks_network: bool = True
 
 
+UNFENCED = SandboxPolicy(mode=SandboxMode.OFF)
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run was opened with. `Policy()` holds the documented defaults."""
 
