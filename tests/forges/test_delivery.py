@@ -101,6 +101,21 @@ def test_the_real_gh_delivers(shops: Callable[..., Shop], tmp_path: Path) -> Non
     assert (done.code, shop.heads()) == (0, [(HEAD, "open", True)]), done.err
 
 
+def test_what_a_check_says_of_the_remote_is_not_heeded(shops: Callable[..., Shop]) -> None:
+    """Tests of an agent's run in the final proof, too: where a push goes is what the user's settings say."""
+    shop = shops()
+    elsewhere = shop.user.home / "elsewhere.git"
+    git(shop.user.home, "init", "--quiet", "--bare", str(elsewhere), env=shop.user.env)
+    diverts = f"git config remote.origin.pushurl {elsewhere}"
+    settings = f'[forge]\nkind = "github"\n[checks]\ndiverts = "{diverts}"\n'
+    shop.user.has_an_agent(AGENT, settings=settings)
+    shop.user.git("push", "--quiet", "origin", "main")
+    done = shop.user.asks("run", SPEC, "--pr")
+
+    assert (done.code, git(elsewhere, "for-each-ref", env=shop.user.env)) == (0, ""), done.err
+    assert shop.pushed() == shop.here()
+
+
 def test_what_did_not_ship_is_a_draft_until_it_does(shops: Callable[..., Shop]) -> None:
     """And then it is ready for review; what a person wrote into it stays."""
     shop = shops()

@@ -1,36 +1,33 @@
 """Calls: asking an agent, or finding the call that an earlier process began; then taking stock of the worktree."""
 
-import posixpath
 import re
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
 
 from msgspec.structs import replace
 
-from storyloop.core.artifacts import Analysis, Judgement, Ruling
-from storyloop.core.chain import Cooled, limited_until
 from storyloop.core.effects import CallAgent
-from storyloop.core.errand import Calling, Errand
+from storyloop.core.errand import Calling
 from storyloop.core.errors import ProgrammerError
-from storyloop.core.events import CallEnded, CallStarted, Event, LimitLearned
-from storyloop.core.facts import Answered, CallReport, Failed, Failure, Finding, Pin
+from storyloop.core.events import CallEnded, CallStarted, Event
+from storyloop.core.facts import CallReport, Finding, Pin
 from storyloop.core.policy import WRITING_DRAINS, Drain
 from storyloop.core.progress import Describing, Judging, Reconciling, Work
 from storyloop.core.run_state import RunState
 from storyloop.core.steps import errand_of, is_calling
 from storyloop.core.telling import PromptValues
 from storyloop.engine.hands import Hands
+from storyloop.engine.laying import lay, lay_alone
 from storyloop.engine.noticing import noticed
+from storyloop.engine.placing import placed
 from storyloop.engine.prompting import values_of
 from storyloop.engine.secrecy import secrets_in
-from storyloop.ports import Author, CallOrder, Limited, Seat, Watch
+from storyloop.engine.sharing import NO_SEAT, known_limit, share, take_seat
+from storyloop.ports import Author, CallOrder, Watch
 
-_NO_SEAT = Seat(lambda: None)
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names
 _MOST_MARKED = 5_000_000  # bytes of a file in which marks are looked for
-_PLACE = re.compile(r"(?<![\w/:.-])([\w.][\w./+-]*):(\d{1,7})")
 _MOST_DIFF = 200_000  # characters of a change that are handed to the prompt, which cuts them again
 
 
@@ -43,13 +40,13 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
             raise ProgrammerError(f"Call {effect.key} is said to have begun, but its errand does not know it.")
         started = errand.stage.at
         watch = hands.agents.adopt(_order(effect, state, work, hands, prompt=""))
-        seat = _NO_SEAT  # its supervisor has it
+        seat = NO_SEAT  # its supervisor has it
     else:
-        limit = _known_limit(effect, errand, state, hands)
+        limit = known_limit(effect, errand, state, hands)
         if limit is not None:
             yield limit
             return
-        seat = _seat(effect, state, hands, stop)
+        seat = take_seat(effect, state, hands, stop)
         if seat is None:
             return
         started, watch = hands.clock.now(), None
@@ -60,7 +57,9 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
             order = replace(_order(effect, state, work, hands, prompt=prompt), seat=seat.lock)
             if not _others_at_work(state, work):  # what they may have done to git is not taken for the user's own
                 hands.repository.guard(hands.place)
-            besides = _besides(effect, state, work, hands)
+            if effect.drain not in WRITING_DRAINS:
+                label, at = f"besides/{work.label}", state.going.last_at
+                besides = lay_alone(_to_read(work), hands, whence=f"{effect.ref} read it", label=label, at=at)
             yield CallStarted(
                 key=f"{effect.key}/started",
                 at=started,
@@ -75,8 +74,8 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         report = _watched(watch, hands, stop, whose=whose)
     finally:
         seat.leave()
-    _share(report, effect, state, hands)
-    report = _placed(report, work, hands)
+    share(report, effect, state, hands)
+    report = placed(report, _to_read(work), hands)
     label = f"calls/{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=work.head, label=label)
     author = Author(message=f"{work.label}: files after call {effect.call} of {effect.ref}", at=started)
@@ -133,47 +132,9 @@ def _with_diff(values: PromptValues, state: RunState, work: Work, hands: Hands) 
     return replace(values, diff=diff)
 
 
-def _placed(report: CallReport, work: Work, hands: Hands) -> CallReport:
-    """An analysis as far as its places are there: what is met nowhere but in no file of the work is unknown."""
-    if not isinstance(report.outcome, Answered) or not isinstance(analysis := report.outcome.artifact, Analysis):
-        return report
-    named = [_places(judgement) for judgement in analysis.judgements]
-    paths = sorted({path for places in named for path, _ in places})
-    files = dict(hands.repository.contents(_to_read(work), paths, most=_MOST_MARKED))
-    ends = {path: content.count(b"\n") + 1 for path, content in files.items()}
-    judgements = tuple(
-        replace(judgement, ruling=Ruling.UNKNOWN, evidence=f"No such place is in the work: {judgement.evidence}")
-        if places and not any(0 < line <= ends.get(path, 0) for path, line in places)
-        else judgement
-        for judgement, places in zip(analysis.judgements, named, strict=True)
-    )
-    return replace(report, outcome=Answered(artifact=replace(analysis, judgements=judgements)))
-
-
-def _places(judgement: Judgement) -> list[tuple[str, int]]:
-    """File and line, as many as its words name, where it says that a criterion is met."""
-    if judgement.ruling is not Ruling.MET:
-        return []
-    found = ((posixpath.normpath(path), int(line)) for path, line in _PLACE.findall(judgement.evidence))
-    return [(path, line) for path, line in found if ("." in path or "/" in path) and not path.startswith("..")]
-
-
 def _to_read(work: Work) -> str:
     """The tree that lies before somebody who is to read and report."""
     return work.stage.landing.tree if isinstance(work.stage, Judging | Describing) else work.tree
-
-
-def _besides(effect: CallAgent, state: RunState, work: Work, hands: Hands) -> tuple[Finding, ...]:
-    """What somebody else left where an agent is only to read is kept by a ref, and not taken for the agent's."""
-    tree = _to_read(work)
-    if effect.drain in WRITING_DRAINS or (now := hands.repository.snapshot(hands.place)) == tree:
-        return ()
-    author = Author(message=f"{work.label}: files before a {effect.drain}", at=state.going.last_at)
-    pin = hands.repository.pin(hands.place, tree=now, label=f"besides/{work.label}/{now[:12]}", author=author)
-    hands.repository.undo_changes(hands.place, tree=tree)
-    hands.repository.remove_creations(hands.place, tree=tree)
-    detail = f"What lay in the worktree besides what {effect.ref} was to read was set aside; it is kept by {pin.ref}."
-    return (Finding("leftover", detail),)
 
 
 def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands) -> tuple[Finding, ...]:
@@ -182,67 +143,9 @@ def _only_read(effect: CallAgent, work: Work, tree: str, pin: Pin, hands: Hands)
     kept = f"{pin.ref.rpartition('/')[0]}/files"  # what a process that died here had kept first is what the agent left
     if tree == before and pin.ref == kept:
         return ()
-    hands.repository.undo_changes(hands.place, tree=before)
-    hands.repository.remove_creations(hands.place, tree=before)
+    lay(before, hands)
     detail = f"{effect.ref} changed files though it was only asked for a {effect.drain}; they are kept by {kept}."
     return (Finding("changed-files", detail),)
-
-
-# --- what the runs of this machine share ----------------------------------------------------------------
-
-
-def _known_limit(effect: CallAgent, errand: Errand, state: RunState, hands: Hands) -> LimitLearned | None:
-    """What another run has learned of the agent that is to be asked."""
-    policy = state.effective_config()
-    account = policy.agents[effect.ref.agent].shared_account()
-    if account is None or errand.learned >= policy.limits.calls_per_errand:
-        return None
-    limited = hands.accounts.limit(account, effect.ref.model)
-    now = hands.clock.now()
-    if limited is None or limited.until <= now:
-        return None
-    return LimitLearned(
-        key=f"{effect.key}/limit/{errand.learned + 1}",
-        at=now,
-        story=effect.story,
-        drain=effect.drain,
-        ref=effect.ref,
-        until=limited.until,
-        reason=limited.reason,
-    )
-
-
-def _share(report: CallReport, effect: CallAgent, state: RunState, hands: Hands) -> None:
-    """Let other runs know of a limit, until its stated end or the one that we guess, and that one is over."""
-    policy = state.effective_config()
-    account = policy.agents[effect.ref.agent].shared_account()
-    if account is None:
-        return
-    match report.outcome:
-        case Failed(failure=Failure.LIMIT as failure, resets_at=resets_at, message=message):
-            reason = f"{effect.ref}: {hands.secrets.text(message)}"
-            now = hands.clock.now()
-            cooled = Cooled(failure=failure, reason=reason, resets_at=resets_at, now=now, limits=policy.limits)
-            until = limited_until(state.going.cooling, effect.ref, cooled)
-            hands.accounts.learn(account, effect.ref.model, Limited(until=until, reason=reason))
-        case Answered():
-            hands.accounts.learn(account, effect.ref.model, None)
-        case _:
-            pass
-
-
-def _seat(effect: CallAgent, state: RunState, hands: Hands, stop: threading.Event) -> Seat | None:
-    """A seat, as soon as one is free; None when the run is to stop before."""
-    agent = state.effective_config().agents[effect.ref.agent]
-    if agent.parallel is None:
-        return _NO_SEAT
-    while not stop.is_set():
-        seat = hands.accounts.take_seat(agent.account or effect.ref.agent, agent.parallel)
-        if seat is not None:
-            return seat
-        hands.seen(f"waits until another call has ended of {effect.ref.agent}")
-        hands.clock.wait_until(hands.clock.now() + timedelta(seconds=_GLANCE), stop)
-    return None
 
 
 def _watched(watch: Watch, hands: Hands, stop: threading.Event, *, whose: str) -> CallReport:

@@ -64,7 +64,8 @@ from storyloop.engine.landing import (
     take_up,
 )
 from storyloop.engine.lanes import close_lanes, lane_of, lane_place
-from storyloop.engine.measuring import lay, run_command
+from storyloop.engine.laying import lay
+from storyloop.engine.measuring import run_command
 from storyloop.engine.prompting import values_of
 
 

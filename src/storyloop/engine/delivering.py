@@ -14,7 +14,6 @@ from storyloop.core.events import BranchPushed, DeliveryFailed, Event, PullReque
 from storyloop.core.facts import Finding
 from storyloop.core.forge import DeliveryStep, ForgeTrouble, PullRequest, PullRequestState, Trouble
 from storyloop.core.run_state import RunState
-from storyloop.core.words import RunStatus
 from storyloop.engine.hands import Hands
 from storyloop.engine.secrecy import without_secrets
 from storyloop.ports import Forge, PushOrder
@@ -34,10 +33,6 @@ _TEMPLATES = (
 def push_branch(effect: PushBranch, state: RunState, hands: Hands, stop: threading.Event) -> Iterator[Event]:
     """The remote has the run's branch as we have it."""
     progress = state.going
-    if state.status is RunStatus.RUNNING:
-        hands.repository.tip(
-            hands.place
-        )  # puts git's settings back first: they say where a push goes, and run programs
     order = PushOrder(remote=effect.remote, commit=effect.commit, own=effect.own, base=progress.base_branch)
     try:
         pushed = hands.repository.push(hands.place, order, stop)

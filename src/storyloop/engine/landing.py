@@ -40,6 +40,7 @@ from storyloop.core.spec import Story
 from storyloop.core.train import is_in_line
 from storyloop.engine.hands import Hands
 from storyloop.engine.lanes import close_lanes, open_lane
+from storyloop.engine.laying import lay
 from storyloop.ports import Author, Merged
 
 _MOST_CHANGED = 200  # paths that a fact names
@@ -98,8 +99,7 @@ def take_up(effect: TakeUp, state: RunState, hands: Hands) -> Iterator[Event]:
     label, number = ("turn", work.turns + 1) if is_in_line(work) else ("taken-up", work.calls)
     label = f"{label}/{work.label}-{work.iteration}-{number}"
     findings = _settled(state, hands, label=label, before=effect.story, lane=effect.lane, laid=tree)
-    repository.undo_changes(place, tree=tree)
-    repository.remove_creations(place, tree=tree)
+    lay(tree, hands)
     author = Author(message=f"{work.label}: files on the branch as it is now", at=progress.last_at)
     yield StoryTakenUp(
         key=effect.key,

@@ -1,5 +1,6 @@
 """Lanes: in which worktree a deed is done, and the beginning and end of those beside the run's own."""
 
+import dataclasses
 from collections.abc import Iterator
 
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from storyloop.core.purpose import Trying
 from storyloop.core.run_state import RunState
 from storyloop.core.train import lane_worktree
 from storyloop.engine.hands import Hands
+from storyloop.engine.laying import lay
 from storyloop.ports import Place
 
 
@@ -53,8 +55,7 @@ def reopen_lanes(state: RunState, hands: Hands) -> Iterator[int]:
         if (work := working.get(lane)) is not None:
             copy, tree = state.effective_config().worktree.copy, work.pin.tree if work.pin else work.tree
             repository.open_worktree(place, base=work.head, reuse_branch=True, copy=copy)
-            repository.undo_changes(place, tree=tree)
-            repository.remove_creations(place, tree=tree)
+            lay(tree, dataclasses.replace(hands, place=place))
         yield lane
 
 

@@ -29,7 +29,8 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
-from storyloop.ports import Author, CheckOrder, GitAccess, checks_dir
+from storyloop.engine.laying import lay, lay_alone
+from storyloop.ports import CheckOrder, GitAccess, checks_dir
 
 _NAMED = 8  # paths named in a finding
 
@@ -40,7 +41,7 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
         yield from _try_without_the_work(effect, effect.purpose, state, hands, stop)
         return
     done, owed = _round(effect, state)
-    findings = _set_aside(effect, state, hands) if done == 0 else ()
+    findings = _alone(effect, state, hands) if done == 0 else ()
     first = hands.checks.run(_order(effect, state, hands, "1"), stop)
     second = None
     # Red before the work is what a proof should be, so only what gates is looked at twice.
@@ -74,7 +75,7 @@ def _try_without_the_work(
 ) -> Iterator[Event]:
     """The command on the story's beginning with nothing but its tests; then the files are again as they were proven."""
     assert effect.tree is not None
-    findings = _set_aside(effect, state, hands)
+    findings = _alone(effect, state, hands)
     beginning = state.going.work[trying.of.story].tree
     tree = hands.repository.graft(hands.place, base=beginning, tree=effect.tree, wanted=belongs_to_tests)
     # Python tells its compiled files by whole seconds: none may be left of what stood here for a moment.
@@ -95,22 +96,12 @@ def _try_without_the_work(
         )
 
 
-def lay(tree: str, hands: Hands) -> None:
-    """The worktree's files are those of this tree; ignored ones stay."""
-    hands.repository.undo_changes(hands.place, tree=tree)
-    hands.repository.remove_creations(hands.place, tree=tree)
-
-
-def _set_aside(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Finding, ...]:
+def _alone(effect: RunCommand, state: RunState, hands: Hands) -> tuple[Finding, ...]:
     """A round begins on its very tree: what else lies there is of a round that broke off, or of somebody's hand."""
-    repository, place = hands.repository, hands.place
-    if effect.tree is None or (now := repository.snapshot(place)) == effect.tree:
+    if effect.tree is None:
         return ()
-    author = Author(message=f"What lay in the worktree before `{effect.command.run}`", at=state.going.last_at)
-    pin = repository.pin(place, tree=now, label=f"before/{now[:12]}", author=author)
-    lay(effect.tree, hands)
-    detail = f"What was no part of the tree that `{effect.command.run}` ran on was set aside; it is kept by {pin.ref}."
-    return (Finding("leftover", detail),)
+    whence, at = f"`{effect.command.run}` ran", state.going.last_at
+    return lay_alone(effect.tree, hands, whence=whence, label="before", at=at)
 
 
 def _order(effect: RunCommand, state: RunState, hands: Hands, run: str) -> CheckOrder:
