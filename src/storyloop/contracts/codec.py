@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storyloop.contracts.plan import planned
-from storyloop.contracts.xml import MAX_BYTES, MAX_GIVEN, Invalid, Node, read
+from storyloop.contracts.xml import MAX_BYTES, Invalid, Node, read
 from storyloop.core.artifacts import (
     Analysis,
     Artifact,
@@ -48,9 +48,11 @@ _ROOTS = {
     Drain.PR: "pull-request",
 }
 _GIFT = "knowledge"
+_NOTES = ("file", "decision", "pattern")
 
 _MAX_FILES = 2_000
 _MAX_ISSUES = 200
+_MAX_GIVEN = 200  # notes of each kind, and symbols of each file
 _MAX_OPTIONS = 20
 # Characters:
 _MAX_TEXT = 8_000
@@ -138,7 +140,7 @@ def _development_result(root: Node) -> DevelopmentResult:
         summary=summary,
         files_changed=tuple(dict.fromkeys(path for path in files if path is not None)),
         next_steps=_clipped(next_steps, _MAX_TEXT) or None,
-        knowledge=_noted(root.named(_GIFT)),
+        knowledge=_noted(root.gifts),
         question=questions[0] if questions else None,
     )
 
@@ -286,27 +288,26 @@ def _noted(gifts: tuple[Node, ...]) -> NotedKnowledge | None:
     files: list[NotedFile] = []
     decisions: list[NotedDecision] = []
     patterns: list[NotedPattern] = []
-    for note in (note for gift in gifts for note in gift.children):
-        told = {name: _clipped(value, _MAX_NOTE) for name, value in note.attributes.items()}
-        text = _clipped(note.text, _MAX_NOTE)
+    for note in (note for gift in gifts for kind in _NOTES for note in gift.named(kind, _MAX_GIVEN)):
+        attributes, text = note.attributes, _clipped(note.text, _MAX_NOTE)
+        told = {name: _clipped(value, _MAX_NOTE) for name, value in attributes.items()}
         match note.name:
-            case "file" if path := _inside(note.attributes.get("path", "")):
-                symbols = [_clipped(symbol.text, _MAX_NOTE) for symbol in note.named("symbol") if symbol.text]
-                purpose = told.get("purpose", "")
-                files.append(NotedFile(path=path, purpose=purpose, symbols=tuple(symbols[:MAX_GIVEN])))
+            case "file" if path := _inside(attributes.get("path", "")):
+                symbols = [_clipped(one.text, _MAX_NOTE) for one in note.named("symbol", _MAX_GIVEN) if one.text]
+                files.append(NotedFile(path=path, purpose=told.get("purpose", ""), symbols=tuple(symbols)))
             case "decision" if (topic := told.get("topic")) and (choice := told.get("choice")):
                 decisions.append(NotedDecision(topic=topic, choice=choice, rationale=text))
             case "pattern" if text:
-                example = _inside(note.attributes.get("example", ""))
+                example = _inside(attributes.get("example", ""))
                 patterns.append(NotedPattern(description=text, example_file=example))
             case _:
                 pass
     if not (files or decisions or patterns):
         return None
     return NotedKnowledge(
-        files=tuple(files[:MAX_GIVEN]),
-        decisions=tuple(decisions[:MAX_GIVEN]),
-        patterns=tuple(patterns[:MAX_GIVEN]),
+        files=tuple(files[:_MAX_GIVEN]),
+        decisions=tuple(decisions[:_MAX_GIVEN]),
+        patterns=tuple(patterns[:_MAX_GIVEN]),
     )
 
 

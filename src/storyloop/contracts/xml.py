@@ -9,7 +9,6 @@ that it cannot spoil the text around it.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import msgspec
 
 MAX_BYTES = 1 << 20
-MAX_GIVEN = 200  # children of one name in a gift
 _MAX_TAGS = 20_000  # in all: a parsed tag takes a hundred times the memory of its text
 _MAX_ATTRIBUTES = 5_000  # in all: reading them takes the square of their number in time
 _MAX_COMPLAINTS = 30
@@ -42,22 +40,45 @@ class Invalid(Exception):  # noqa: N818 - what the text is, not what befell us
         self.errors = errors
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An element: its own text without blank ends and control characters, and all that it holds."""
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """An element of a valid text; what it says is read when it is asked for, which for most of it is never."""
 
-    name: str
-    line: int
-    text: str
-    attributes: dict[str, str]
-    children: tuple["Node", ...]
+    element: _Lxml
+    lines_before: int
+    gifts: tuple["Node", ...] = ()  # of the root: its children that were not validated
 
-    def named(self, name: str) -> tuple["Node", ...]:
-        """The children of that name, in order."""
-        return tuple(child for child in self.children if child.name == name)
+    @property
+    def name(self) -> str:
+        return self.element.tag
+
+    @property
+    def line(self) -> int:
+        return self.element.sourceline + self.lines_before
+
+    @property
+    def text(self) -> str:
+        """Its own text without blank ends and control characters."""
+        own = self.element.text or ""
+        if len(self.element):
+            own += "".join([child.tail or "" for child in self.element])
+        return _printable(own) if own else ""
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        return {name: _printable(value) for name, value in self.element.items()}
+
+    @property
+    def children(self) -> tuple["Node", ...]:
+        return self.named(None)
+
+    def named(self, name: str | None, most: int | None = None) -> tuple["Node", ...]:
+        """The children of that name, in order, or the first of them."""
+        found = islice(self.element.iterchildren(name), most)
+        return tuple([Node(child, self.lines_before) for child in found])
 
     def text_of(self, name: str) -> str:
         """The text of the first child of that name; "" when there is none."""
-        return next((child.text for child in self.named(name)), "")
+        return next((child.text for child in self.named(name, 1)), "")
 
 
 def read(text: bytes, *, schema: Path, gift: str | None) -> Node:
@@ -80,14 +101,12 @@ def read(text: bytes, *, schema: Path, gift: str | None) -> Node:
     root = _parsed(inner, gift, complaints)
     if root.xpath("count(//@*)") > _MAX_ATTRIBUTES:
         raise Invalid(f"the artifact has more than {_MAX_ATTRIBUTES:,} attributes; expected an account of the work")
-    gifts: list[_Lxml] = root.findall(gift) if gift else []
-    for element in gifts:
-        _shorten(element)
-    tree = _node(root, complaints.lines_before)
-    for element in gifts:
-        root.remove(element)
+    before = complaints.lines_before
+    gifts = tuple([Node(element, before) for element in root.findall(gift)]) if gift else ()
+    for given in gifts:
+        root.remove(given.element)
     complaints.raise_unless_valid(root)
-    return tree
+    return Node(root, before, gifts)
 
 
 def _refuse_unbounded(text: bytes) -> None:
@@ -139,30 +158,6 @@ def _without(text: bytes, gift: str | None) -> bytes | None:
     before, *_ = re.split(rb"<%b[\s>]" % name, text, maxsplit=1)
     after = text.rpartition(b"</%b>" % name)[2]
     return before + after if len(before) + len(after) < len(text) else None
-
-
-def _shorten(gift: _Lxml) -> None:
-    """Leave out all but the first children of each name: the rest would not be kept, and costs time to read."""
-    seen: Counter[str] = Counter()
-    for child in list(gift):
-        seen[child.tag] += 1
-        if seen[child.tag] > MAX_GIVEN:
-            gift.remove(child)
-
-
-def _node(element: _Lxml, lines_before: int) -> Node:
-    text = element.text or ""
-    children: list[Node] = []
-    for child in element:
-        children.append(_node(child, lines_before))
-        text += child.tail or ""
-    return Node(
-        name=element.tag,
-        line=element.sourceline + lines_before,
-        text=_printable(text) if text else "",
-        attributes={name: _printable(value) for name, value in element.items()},
-        children=tuple(children),
-    )
 
 
 def _printable(text: str) -> str:
