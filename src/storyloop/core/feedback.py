@@ -212,10 +212,10 @@ def is_watching(run: Progress | Draft, policy: Policy) -> bool:
 
 def is_between_looks(run: Draft) -> bool:
     """Whether nothing is left to do but to look again."""
-    is_open = any(standing.state is StoryState.OPEN for standing in run.stories.values())
+    if not is_watching(run, run.effective_config()) or run.final.owed or is_opening(run):
+        return False
     is_there = run.tip == run.base or (run.delivery.pushed is not None and run.delivery.pushed.commit == run.tip)
-    at_work = is_open or run.final.owed or is_opening(run)
-    return is_there and not at_work and is_watching(run, run.effective_config())
+    return is_there and all(standing.state is not StoryState.OPEN for standing in run.stories.values())
 
 
 def is_left_red(run: Progress | Draft) -> bool:

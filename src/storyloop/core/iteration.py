@@ -136,7 +136,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         calls=standing.calls + work.calls,
         unproven_commit=False,
         author=work.errand.ref.agent,
-        landed=1 + max(standing.landed for standing in run.stories.values()),
+        landed=len(run.knowledge.story_changes),
         review=work.review or standing.review,
     )
     green = {e.check for e in landing.evidence if e.reading.is_green}

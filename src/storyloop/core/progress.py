@@ -61,7 +61,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     replies: tuple[Reply, ...] = ()  # to all that was asked; they stay when the story is taken up again
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
     author: str = ""  # the agent whose work landed,
-    landed: int = 0  # as the how-manieth of the run's landings
+    landed: int = 0  # the greater, the later; 0 for one that has not
     review: "Review | None" = None  # of what landed, where stories are reviewed one by one
 
 
