@@ -13,9 +13,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import is_dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from enum import Enum
+from functools import cache
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 import msgspec
@@ -23,7 +27,7 @@ import tomlkit
 from msgspec.structs import replace
 
 from gitkit import files_of, git, isolated, make_repository, write_file
-from journeykit import BRANCH, Act, Journey, StorySaid, Understudy
+from journeykit import BRANCH, Act, Journey, Play, StorySaid, Understudy
 from storyloop.agents.memory import MemoryAgents
 from storyloop.agents.script import parse_script
 from storyloop.archive import Archive
@@ -134,8 +138,8 @@ READS = frozenset(
 class Knife:
     """One process's life: lets its calls through up to a point, and nothing any more behind it."""
 
-    def __init__(self, point: Point | None = None) -> None:
-        self._point = point
+    def __init__(self, point: Point | None, passed: Callable[[Point], None]) -> None:
+        self._point, self._passed = point, passed
         self._lock = threading.Lock()
         self._counts = Counter[str]()
         self._is_dead = False
@@ -155,6 +159,7 @@ class Knife:
         self._is_dead = self._is_dead or point == self._point
         if self._is_dead:
             raise Cut(point)
+        self._passed(point)
 
 
 class Sharp:
@@ -278,21 +283,67 @@ class _MemoryCheckout:
         return "/memory/worktree"
 
 
+def _nothing(_: Point) -> None:
+    """Nobody wants to know."""
+
+
+def twin_of(play: Play) -> Play:
+    """The same play in the same world once more, as both are now; what becomes of the one does not touch the other."""
+    world = play.world
+    assert isinstance(world, MemoryWorld)
+    shared = {id(one): one for one in (play.journey, world.prepared_run, *world.knives)}
+    return _twin(play, shared | {id(world.passed): _nothing, id(world.cuts): {}})
+
+
+def _twin(thing: Any, known: dict[int, Any]) -> Any:
+    kind = type(thing)
+    if id(thing) in known or not _can_change(kind):
+        return known.get(id(thing), thing)
+    if isinstance(thing, MethodType):
+        return getattr(_twin(thing.__self__, known), thing.__name__)
+    twin = known[id(thing)] = copy(thing)
+    match twin:
+        case dict():
+            twin.update({key: _twin(value, known) for key, value in thing.items()})
+        case list():
+            twin[:] = [_twin(one, known) for one in thing]
+        case set():
+            pass
+        case _:
+            for name in kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else vars(thing):
+                setattr(twin, name, _twin(getattr(thing, name), known))
+    return twin
+
+
+@cache
+def _can_change(kind: type) -> bool:
+    """Whether a value of this kind may be another one later."""
+    if issubclass(kind, msgspec.Struct):
+        return not kind.__struct_config__.frozen
+    if is_dataclass(kind):
+        return kind.__hash__ is None  # those that are frozen have one
+    return issubclass(kind, dict | list | set | MethodType) or (
+        bool(kind.__dictoffset__) and not issubclass(kind, FunctionType | Enum)
+    )
+
+
 class MemoryWorld:
     """All of it in this process. It outlives every cut; each `service` is a new process in it."""
 
-    def __init__(self, journey: Journey, home: Path, *, step: float = 0.0, prepared: Prepared | None = None) -> None:
-        self._journey, self._home, self.prepared_run = journey, home, prepared
-        self._ids = count(1)
+    def __init__(self, journey: Journey, home: Path, *, step: float = 0.0) -> None:
+        self._journey, self.home = journey, home
+        self.prepared_run: Prepared | None = None
+        self._ids = 0
         self.knives: list[Knife] = []  # of every process so far
         self.cuts: dict[int, Point] = {}  # where the processes with these numbers are cut
+        self.passed: Callable[[Point], None] = _nothing  # sees every instant at which one could have been cut
         self.clock = HandClock(START, step=step)
         self.repository = MemoryRepository({path: text.encode() for path, text in journey.files.items()})
         self.trouble: dict[str, Trouble] = {}  # by what is asked: of the forge, or `push`
         if journey.remote:
             self.repository.remotes["origin"] = {"main": self.repository.base}
-        self.repository.before_push = lambda: self._met("push")
-        self.forge = MemoryForge(lambda branch: self.remote_commits().get(branch, ""), before=self._met)
+        self.repository.before_push = self._met_by_push
+        self.forge = MemoryForge(self._remote_tip, before=self._met)
         if journey.said:
             self._opened_pull_request()
         self.journal = MemoryJournal()
@@ -308,7 +359,7 @@ class MemoryWorld:
 
     def service(self) -> Service:
         self.accounts.free_seats()
-        knife = Knife(self.cuts.get(len(self.knives)))
+        knife = Knife(self.cuts.get(len(self.knives)), self.passed)
         self.knives.append(knife)
         lock, many = _Held(), self._journey.width > 1
 
@@ -330,8 +381,8 @@ class MemoryWorld:
 
         return Service(
             Tools(
-                home=self._home / "state",
-                environ={"HOME": str(self._home)},
+                home=self.home / "state",
+                environ={"HOME": str(self.home)},
                 clock=self.clock,
                 journal=Sharp(self.journal, knife, "journal"),
                 survey=lambda cwd: _MemoryCheckout(cwd, self.repository),
@@ -348,16 +399,20 @@ class MemoryWorld:
                 forge=lambda _url, _policy: self.forge,
                 sweep=list,
                 at_work=lambda _: False,
-                new_id=lambda: f"run-{next(self._ids)}",
+                new_id=self._new_id,
             )
         )
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"run-{self._ids}"
 
     def _account(self, state: RunState, last: Event) -> Account:
         return account_of([*(event for _, event in self.archive.events(state.run_id)), last])
 
     def prepared(self, service: Service, flags: Flags) -> Prepared:
         if self.prepared_run is None:
-            self.prepared_run = _prepare(self._journey, service, self._home / "checkout", self._home, flags)
+            self.prepared_run = _prepare(self._journey, service, self.home / "checkout", self.home, flags)
             if self._journey.said:
                 self.prepared_run = self._on_feedback(self.prepared_run)
         return self.prepared_run
@@ -432,9 +487,15 @@ class MemoryWorld:
             for thread in self.forge.said.get(1, [])
         ]
 
+    def _met_by_push(self) -> None:
+        self._met("push")
+
     def _met(self, call: str) -> None:
         if call in self.trouble:
             raise ForgeTrouble(self.trouble[call], f"There is trouble with {call}.", "Let it pass.")
+
+    def _remote_tip(self, branch: str) -> str:
+        return self.remote_commits().get(branch, "")
 
     def remote_commits(self) -> dict[str, str]:
         return self.repository.remotes.get("origin", {})

@@ -3,79 +3,109 @@
 A cut is a `BaseException` out of a port's call: nothing catches it, and the process makes no call any more behind it,
 from whatever thread. What is left is the world alone (repository, journal, agents' calls, papers), in which the next
 process resumes. Between two calls that change nothing the world stands still, so every world that a dead process can
-leave is tried by cutting behind each call that changes it; for some journeys every call is cut, before and behind.
+leave is tried by cutting behind each call that changes it. As nothing else is left, that world need not be come to
+anew for each cut: one uncut run leaves a twin of it behind each such call. For some journeys every call is really
+cut, before and behind.
 """
 
 import random
 import threading
 from collections import Counter
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
 
 from journeykit import BRANCH, Act, Journey, Outcome, Play, journeys, told
-from journeyworlds import READS, Cut, MemoryWorld, Point
+from journeyworlds import READS, Cut, MemoryWorld, Point, twin_of
 
 JOURNEYS = {name: journey for name, journey in journeys().items() if journey.memory}
 STEP = 1.0  # seconds that pass with each look at the clock, so that what is dated twice is dated differently
 SEED = 20_260_301
 PAIRS = 6  # of cuts, for each journey
 
-Cuts = dict[int, Point]  # by the number of the process
+
+class Left(NamedTuple):
+    """What is there when a process is cut: its number and the point, the play in its world, and what is to be done."""
+
+    process: int
+    point: Point
+    play: Play
+    to_do: list[Act]
 
 
 class Uncut:
-    """A journey that was played to its end once, and can be played again with cuts."""
+    """A journey that was played to its end once, and can be taken up from whatever a cut would have left."""
 
     def __init__(self, journey: Journey, home: Path) -> None:
-        self.journey = journey
-        self._homes = (home / str(number) for number in count(1))
-        self._prepared = None
-        self.world = self.new_world()
-        self.outcome = self.play(self.world)
-        self._prepared = self.world.prepared_run
-
-    def new_world(self, cuts: Cuts | None = None) -> MemoryWorld:
-        home = next(self._homes)
-        home.mkdir()
-        world = MemoryWorld(self.journey, home, step=STEP, prepared=self._prepared)
-        world.cuts = cuts or {}
-        return world
-
-    def play(self, world: MemoryWorld, *, stop_at: int = 0) -> Outcome:
-        """Play it to its end, resuming after each cut."""
-        play = Play(self.journey, world)
-        play.stop_at = stop_at
-        for act in self.journey.act:
+        self.journey, self._homes = journey, (home / f"again-{number}" for number in count(1))
+        self.left: list[Left] = []
+        self.world = MemoryWorld(journey, home, step=STEP)
+        play = Play(journey, self.world)
+        self._begin = twin_of(play)
+        for number, act in enumerate(journey.act):
+            self.world.passed = partial(self._keep, play, journey.act[number:])
             survived(play, act)
-        return play.outcome()
+        self.outcome = play.outcome()
+        world_of(self._begin).prepared_run = self.world.prepared_run
 
-    def check(self, cuts: Cuts) -> MemoryWorld:
-        """With these cuts it comes to the same in the end, and nothing is done twice."""
-        world = self.new_world(cuts)
-        outcome = self.play(world)
-        where = ", ".join(f"process {number}: {point}" for number, point in cuts.items())
-        assert outcome.calls - len(world.workers.launched) <= len(cuts) * self.journey.width, where
-        assert done(world) <= done(self.world), where
-        self.compare(world, outcome, where)
-        return world
+    def _keep(self, play: Play, to_do: list[Act], point: Point) -> None:
+        if point.after and point.name not in READS:
+            self.left.append(Left(len(self.world.knives) - 1, point, twin_of(play), to_do))
+
+    def _begun_anew(self) -> Play:
+        play = twin_of(self._begin)
+        world_of(play).home = next(self._homes)
+        return play
+
+    def check_left(self, left: Left, again: Point | None = None) -> list[Point]:
+        """Taken up from there it comes to the same, even if the process that does so is cut; its points come back."""
+        play = twin_of(left.play)
+        world = world_of(play)
+        world.cuts = {} if again is None else {left.process + 1: again}
+        where = f"process {left.process}: {left.point}, then {again}"
+        self.check(play, left.to_do, cuts=1 + len(world.cuts), where=where)
+        return [point for knife in world.knives[left.process + 1 :][:1] for point in knife.points]
+
+    def check_cut(self, process: int, point: Point) -> None:
+        """Begun anew and really cut, it comes to the same."""
+        play = self._begun_anew()
+        world_of(play).cuts = {process: point}
+        self.check(play, self.journey.act, cuts=1, where=f"process {process}: {point}")
 
     def check_stop(self, fact: int) -> None:
         """Stopped behind this fact it comes to the same; an agent that is stopped in mid-turn is asked again."""
-        world = self.new_world()
-        outcome = self.play(world, stop_at=fact)
-        assert done(world) <= done(self.world) + self.journey.width, fact
-        self.compare(world, outcome, f"fact {fact}")
+        play = self._begun_anew()
+        play.stop_at = fact
+        self.finish(play, self.journey.act, where=f"fact {fact}")
+        assert done(world_of(play)) <= done(self.world) + self.journey.width, fact
 
-    def compare(self, world: MemoryWorld, outcome: Outcome, where: str) -> None:
+    def check(self, play: Play, to_do: list[Act], *, cuts: int, where: str) -> None:
+        """It comes to the same in the end, and nothing is done twice."""
+        outcome, world = self.finish(play, to_do, where=where), world_of(play)
+        assert outcome.calls - len(world.workers.launched) <= cuts * self.journey.width, where
+        assert done(world) <= done(self.world), where
+
+    def finish(self, play: Play, to_do: list[Act], *, where: str) -> Outcome:
+        """Play it to its end, resuming after each cut, and compare."""
+        for act in to_do:
+            survived(play, act)
+        world, outcome = world_of(play), play.outcome()
         facts = [told(event) for _, event in world.journal.read(world.journal.rows()[0].run_id)]
         lost_a_call = any(fact.startswith("ended") and fact.endswith("interrupted") for fact in facts)
         if not (lost_a_call and self.journey.spends_calls):
             assert comparable(outcome) == comparable(self.outcome), where
         assert max(Counter(world.workers.launched).values(), default=1) == 1, where
         assert max(Counter(effects(world)).values(), default=1) == 1, where
+        return outcome
+
+
+def world_of(play: Play) -> MemoryWorld:
+    assert isinstance(play.world, MemoryWorld)
+    return play.world
 
 
 def survived(play: Play, act: Act) -> None:
@@ -116,32 +146,25 @@ def points_of(world: MemoryWorld) -> list[tuple[int, Point]]:
 
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_a_run_that_is_killed_anywhere_comes_to_the_same(name: str, tmp_path: Path) -> None:
-    """Branch, files, standings, evidence, pins, findings and exit codes; no commit and no call twice."""
+    """Branch, files, standings, evidence, pins, findings and exit codes; no commit and no call twice.
+
+    A sample is killed again, anywhere in the process that resumed."""
+    dice = random.Random(f"{SEED}/{name}")
     uncut = Uncut(JOURNEYS[name], tmp_path)
-    for number, point in points_of(uncut.world):
-        if point.after and point.name not in READS:
-            uncut.check({number: point})
+    twice = dice.sample(range(len(uncut.left)), PAIRS)
+    for number, left in enumerate(uncut.left):
+        points = uncut.check_left(left)
+        if number in twice and points:
+            uncut.check_left(left, dice.choice(points))
 
 
 @pytest.mark.parametrize("name", ["false-claim", "exhausted-commits"])
 def test_before_a_call_or_behind_it_is_all_the_same(name: str, tmp_path: Path) -> None:
     """Every call of every port, also those that only look."""
     uncut = Uncut(JOURNEYS[name], tmp_path)
-    for number, point in points_of(uncut.world):
+    for process, point in points_of(uncut.world):
         if point.name != "now":
-            uncut.check({number: point})
-
-
-@pytest.mark.parametrize("name", JOURNEYS)
-def test_a_run_that_is_killed_again_while_it_recovers_comes_to_the_same(name: str, tmp_path: Path) -> None:
-    """Two cuts, the second one in the process that resumed; a sample."""
-    dice = random.Random(f"{SEED}/{name}")
-    uncut = Uncut(JOURNEYS[name], tmp_path)
-    for number, point in dice.sample(points_of(uncut.world), PAIRS):
-        once = uncut.check({number: point})
-        if once.knives[number + 1 :]:
-            again = dice.choice(once.knives[number + 1].points)
-            uncut.check({number: point, number + 1: again})
+            uncut.check_cut(process, point)
 
 
 @pytest.mark.parametrize("name", JOURNEYS)
