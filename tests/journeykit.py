@@ -77,7 +77,10 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
-from storyloop.service import Prepared, Service, exit_code
+from storyloop.driving import exit_code, open_run, resume_run
+from storyloop.preparing import Prepared
+from storyloop.sending import deliver
+from storyloop.service import Service
 from storyloop.views.account import account_of
 from storyloop.views.notice import notice_of
 from storyloop.views.report import report
@@ -428,7 +431,7 @@ class Play:
                 self.world.service().request(self.run_id, act.do, story=act.story, text=act.text)
             case "deliver":
                 if not {"pull request", "no push", "no pull request"}.intersection(map(_kind, self._news())):
-                    self.world.service().deliver(self.run_id, draft=bool(act.flags), watch=lambda *_: None)
+                    deliver(self.world.service(), self.run_id, draft=bool(act.flags), watch=lambda *_: None)
                 self.known = self.state()
                 self.exits.append(int(bool(self.known.going.delivery.trouble)))
             case "push" | "say" | "close" | "merge" | "trouble":
@@ -452,9 +455,9 @@ class Play:
     def _driven(self, act: Act) -> RunState:
         service, flags = self.world.service(), Flags(**act.flags)
         if self.run_id:
-            drive = service.resume(self.run_id, flags=flags)
+            drive = resume_run(service, self.run_id, flags=flags)
         else:
-            drive = service.open(self.world.prepared(service, flags))
+            drive = open_run(service, self.world.prepared(service, flags))
         if isinstance(drive, RunState):
             return drive
         with drive:

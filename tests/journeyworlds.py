@@ -42,7 +42,8 @@ from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
 from storyloop.ports import CallOrder, CheckOrder, Free, Limited, Place
-from storyloop.service import Prepared, Service, Tools
+from storyloop.preparing import Prepared, prepare
+from storyloop.service import Service, Tools
 from storyloop.views.account import Account, account_of
 from storyloop.views.report import report
 from storyloop.wiring import make_service
@@ -525,7 +526,7 @@ def _prepare(journey: Journey, service: Service, checkout: Path, home: Path, fla
     (checkout / "storyloop.toml").write_text(_config(journey, home))
     spec = home / ("idea.md" if journey.brief else "spec.json")
     spec.write_text(journey.brief or json.dumps(_spec(journey)))
-    return service.prepare(spec, checkout, flags=flags)
+    return prepare(service, spec, checkout, flags=flags)
 
 
 # --- the real world ---------------------------------------------------------------------------------------------------

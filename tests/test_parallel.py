@@ -18,6 +18,7 @@ from storyloop.core.events import CallEnded, Event
 from storyloop.core.facts import CallReport
 from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
+from storyloop.driving import open_run
 from test_journeys import assert_within_bounds, at_work_below
 
 STORIES = 12
@@ -185,7 +186,7 @@ def test_lanes_that_are_gone_when_a_run_goes_on_are_made_again(how: str, tmp_pat
     world = RealWorld(journey, tmp_path)
     play = Play(journey, world)
     service = world.service()
-    with service.open(world.prepared(service, Flags())) as drive:
+    with open_run(service, world.prepared(service, Flags())) as drive:
 
         def watch(event: Event, state: RunState) -> None:
             in_lanes = {work.lane for work in state.going.work.values() if work.lane and work.pin}

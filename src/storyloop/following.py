@@ -19,7 +19,8 @@ from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import Feedback
 from storyloop.core.spec import Criterion, Spec, Story
 from storyloop.ports import Checkout, Forge
-from storyloop.service import Prepared, Service
+from storyloop.preparing import Prepared, run_of, surveyed
+from storyloop.service import Service
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 
 def heard(service: Service, wanted: Wanted, cwd: Path, *, flags: Flags) -> Heard:
     """Ask the forge. Raises UserError, also for what the forge says."""
-    checkout, loaded = service.surveyed(cwd, flags=flags)
+    checkout, loaded = surveyed(service, cwd, flags=flags)
     pull = msgspec.structs.replace(loaded.policy.pull_request, answer=wanted.answer)
     loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, pull_request=pull))
     if wanted.watch and not pull.create:
@@ -75,7 +76,7 @@ def prepared(service: Service, heard: Heard) -> Prepared:
     tip = _tip(checkout, pull_request, remote)
     base = checkout.commit(f"refs/remotes/{remote}/{pull_request.base}") or checkout.commit(pull_request.base)
     spec = service.clean(_spec(service, checkout, pull_request))
-    ready = service.prepared(_with_one(spec), checkout, heard.loaded, drains=_DRAINS, reuse_branch=True)
+    ready = run_of(service, _with_one(spec), checkout, heard.loaded, drains=_DRAINS, reuse_branch=True)
     most = MOST_CONCERNS if feedback.watch else len(feedback.concerns)
     rounds = policy.limits.review_cycles if feedback.watch else 1
     return msgspec.structs.replace(
@@ -97,7 +98,7 @@ def _forge(service: Service, checkout: Checkout, policy: Policy) -> Forge:
     if not url:
         cure = "Add it with `git remote add`, or let [pull_request] remote name another one."
         raise UserError(f"The repository has no remote {name}.", cure)
-    return service.forge(url, policy.forge)
+    return service.tools.forge(url, policy.forge)
 
 
 def _found(service: Service, forge: Forge, checkout: Checkout, which: str) -> PullRequest:

@@ -11,6 +11,7 @@ from storyloop.core.reduce import fold
 from storyloop.core.run_state import session_id_of
 from storyloop.core.undoing import step_called, steps_of
 from storyloop.core.words import RunStatus
+from storyloop.preparing import new_place
 from storyloop.service import Service
 
 
@@ -42,7 +43,7 @@ def fork(service: Service, run_id: str, cwd: Path, *, at: str, branch: str) -> s
             f"Behind event {number} several stories of run {run_id} are under way in worktrees of their own.",
             "Fork at an event behind which none or one is, such as the landing of a story.",
         )
-    place = service.new_place(branch, cwd, like=then)
+    place = new_place(service, branch, cwd, like=then)
     _, _, hands = service.looked_at(run_id)
     going = then.going
     pins = [work.pin.commit for work in going.work.values() if work.pin is not None]
@@ -57,5 +58,5 @@ def fork(service: Service, run_id: str, cwd: Path, *, at: str, branch: str) -> s
         session_id=session_id_of(place.worktree),
     )
     own = msgspec.structs.replace(opened, run_id=place.run_id, spec_json_path=f"{place.run_dir}/spec.json")
-    service.begin(place, [own, *prefix[1:], forked])
+    service.begun(place, [own, *prefix[1:], forked]).release()
     return place.run_id

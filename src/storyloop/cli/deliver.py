@@ -5,6 +5,7 @@ import click
 from storyloop.cli.faces import PlainFace
 from storyloop.cli.here import here, identity_of
 from storyloop.cli.json_text import json_line
+from storyloop.sending import deliver as send
 from storyloop.wiring import make_service
 
 
@@ -20,7 +21,7 @@ def deliver(run_id: str | None, draft: bool, as_json: bool) -> int:
     """
     service = make_service()
     row = service.find(run_id, identity_of(here()))
-    state = service.deliver(row.run_id, draft=draft, watch=PlainFace(stamped=False).event)
+    state = send(service, row.run_id, draft=draft, watch=PlainFace(stamped=False).event)
     delivery = state.going.delivery
     if as_json:
         pushed = delivery.pushed.commit if delivery.pushed else None

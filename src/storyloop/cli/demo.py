@@ -12,6 +12,8 @@ import click
 
 from storyloop.cli.faces import face_for
 from storyloop.cli.run import driven
+from storyloop.driving import open_run
+from storyloop.preparing import prepare
 from storyloop.views.header import header
 from storyloop.wiring import make_service
 
@@ -29,7 +31,7 @@ def demo(keep: bool, verbose: bool) -> int:
         environ = _made(place, repository)
         service = make_service(environ)
         face = face_for(quiet=False, verbose=verbose, as_json=False)
-        prepared = service.prepare(repository / "spec.md", repository)
+        prepared = prepare(service, repository / "spec.md", repository)
         face.tell(
             header(
                 prepared.spec,
@@ -40,7 +42,7 @@ def demo(keep: bool, verbose: bool) -> int:
                 sandbox=prepared.sandbox,
             )
         )
-        code = driven(service, [(service.open(prepared), face)])
+        code = driven(service, [(open_run(service, prepared), face)])
         click.echo("\nThe commits on the run's branch:")
         click.echo(
             _git(repository, environ, "log", "--oneline", "--stat", f"main..{prepared.spec.branch_name}"), nl=False

@@ -16,7 +16,9 @@ from storyloop.config.load import load
 from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
+from storyloop.driving import open_run
 from storyloop.ports import CheckedOut, Clashes, Exists, Free
+from storyloop.preparing import prepare
 from storyloop.service import HeldElsewhereError, Service
 from storyloop.views.earlier import earlier, learnt
 from storyloop.wiring import make_service
@@ -53,12 +55,12 @@ def improve(words: tuple[str, ...], quiet: bool, verbose: bool, as_json: bool, *
                 raise click.UsageError(f"--{flag.replace('_', '-')} is for a run: give a SPEC.")
         return _talked(branch, _checkout_of(branch, state), f"{told}\n\n{learnt(states[0])}", agents=said["agents"])
     flags = Flags(**said)
-    prepared = service.prepare(spec, here(), flags=flags, improves=branch, earlier=told)
+    prepared = prepare(service, spec, here(), flags=flags, improves=branch, earlier=told)
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
     for note in prepared.notes:
         face.tell(f"note: {note}")
     face.tell(header_of(prepared))
-    return driven(service, [(service.open(prepared), face)])
+    return driven(service, [(open_run(service, prepared), face)])
 
 
 def _told_apart(words: tuple[str, ...]) -> tuple[str | None, Path | None]:

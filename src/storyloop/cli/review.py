@@ -9,6 +9,7 @@ from storyloop.cli.here import here
 from storyloop.cli.json_text import json_line
 from storyloop.cli.run import driven, with_budgets, with_output
 from storyloop.config.layers import Flags
+from storyloop.driving import open_run
 from storyloop.following import Wanted, heard, prepared
 from storyloop.views.feedback import said_lines
 from storyloop.views.header import feedback_header
@@ -73,4 +74,4 @@ def pr_review(
             sandbox=ready.sandbox,
         )
     )
-    return driven(service, [(service.open(ready), face)])
+    return driven(service, [(open_run(service, ready), face)])

@@ -16,8 +16,10 @@ from storyloop.core.errors import StoryloopError, UserError
 from storyloop.core.events import Event
 from storyloop.core.policy import Drain, agents_of
 from storyloop.core.run_state import RunState
+from storyloop.driving import Drive, exit_code, open_run, resume_run
 from storyloop.forking import fork as forked
-from storyloop.service import Drive, Prepared, Service, exit_code
+from storyloop.preparing import Prepared, prepare
+from storyloop.service import Service
 from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
@@ -78,7 +80,7 @@ def run(
     storyloop run spec.md --agent first --agent second --max-calls 40
     """
     service, flags = make_service(), Flags(**said)
-    prepared = [service.prepare(spec, here(), flags=flags, reuse_branch=reuse_branch) for spec in specs]
+    prepared = [prepare(service, spec, here(), flags=flags, reuse_branch=reuse_branch) for spec in specs]
     _require_apart(prepared)
     if specs[1:] and as_json:
         raise click.UsageError("--json tells of one run: give one SPEC.")
@@ -93,7 +95,7 @@ def run(
             face.tell(header_of(one))
     if dry_run:
         return 0
-    return driven(service, [(service.open(one), face) for one, face in zip(prepared, faces, strict=True)])
+    return driven(service, [(open_run(service, one), face) for one, face in zip(prepared, faces, strict=True)])
 
 
 @click.command()
@@ -115,7 +117,7 @@ def resume(run_ids: tuple[str, ...], prompts: bool, quiet: bool, verbose: bool, 
     drives: list[tuple[Drive | RunState, Face]] = []
     for row in rows:
         face = face_for(row.branch if rows[1:] else "", quiet=quiet, verbose=verbose, as_json=as_json)
-        drives.append((service.resume(row.run_id, flags=Flags(**said), prompts=prompts), face))
+        drives.append((resume_run(service, row.run_id, flags=Flags(**said), prompts=prompts), face))
     return driven(service, drives)
 
 
@@ -233,7 +235,7 @@ def fork(run_id: str, at: str, branch: str, quiet: bool, verbose: bool, as_json:
     face = face_for(quiet=quiet, verbose=verbose, as_json=as_json)
     new = forked(service, row.run_id, here(), at=at, branch=branch)
     face.tell(f"run {new} is forked from run {row.run_id} at {at}")
-    drive = service.resume(new, flags=Flags(**said))
+    drive = resume_run(service, new, flags=Flags(**said))
     if isinstance(drive, RunState):
         face.end(drive, service.account(new), service.report_file(new))
         return exit_code(drive)

@@ -9,7 +9,7 @@ from storyloop.cli.spec_new import new
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import dump_spec
 from storyloop.core.spec_text import dump_markdown
-from storyloop.service import read_spec
+from storyloop.preparing import read_spec
 from storyloop.views.header import order_lines
 from storyloop.views.words import count
 from storyloop.wiring import make_archive

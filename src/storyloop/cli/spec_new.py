@@ -17,7 +17,7 @@ from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.errors import UserError
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.spec_file import is_json
-from storyloop.service import read_spec
+from storyloop.preparing import read_spec
 from storyloop.world.git import Git
 from storyloop.world.survey import discover
 from storyloop.world.terminal import hand_over
