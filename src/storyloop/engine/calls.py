@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -75,6 +76,20 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
     finally:
         seat.leave()
     share(report, effect, state, hands)
+    yield _taken_stock(effect, state, work, hands, started=started, report=report, besides=besides)
+
+
+def _taken_stock(
+    effect: CallAgent,
+    state: RunState,
+    work: Work,
+    hands: Hands,
+    *,
+    started: datetime,
+    report: CallReport,
+    besides: tuple[Finding, ...],
+) -> CallEnded:
+    """What the call came to, and what it did to the worktree, which is kept by a ref."""
     report = placed(report, _to_read(work), hands)
     label = f"calls/{work.label}-{work.iteration}-{effect.drain}-{effect.call}"
     settled = hands.repository.settle(hands.place, expected_tip=work.head, label=label)
@@ -87,7 +102,7 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
         changed, findings = (), (*findings, *_only_read(effect, work, settled.tree, pin, hands))
     added = tuple(hands.repository.additions(work.tree, settled.tree)) if changed else ()
     seen = noticed(changed, added, settled.tree, work, state, hands)
-    yield CallEnded(
+    return CallEnded(
         key=f"{effect.key}/ended",
         at=hands.clock.now(),
         story=effect.story,
