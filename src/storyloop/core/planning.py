@@ -35,7 +35,7 @@ _LACKING = {
 
 def planning_due(run: Draft) -> bool:
     """Whether the worktree is set up for a plan that nobody is at yet."""
-    if not is_unplanned(run) or run.work or not run.opening.worktree_opened:
+    if run.work or not run.opening.worktree_opened or not is_unplanned(run):
         return False
     return run.opening.setup_done == len(run.effective_config().worktree.setup)
 

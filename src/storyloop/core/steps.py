@@ -50,8 +50,14 @@ def chain_of(run: Draft, drain: Drain, *, attempt: int = 0, work: Work | None = 
     return tuple(sorted(chain, key=lambda ref: ref.agent in authors))
 
 
+# Every call begins and ends with these two questions, so who has but its own errand is told at once.
+_WITH_ANOTHER: frozenset[type] = frozenset({Describing, Judging, Reconciling})
+
+
 def errand_of(work: Work) -> tuple[Errand, ContinuationState]:
     """The errand that is this story's turn now, with the counters it runs on."""
+    if type(work.stage) not in _WITH_ANOTHER:
+        return work.errand, work.cs
     match work.stage:
         case Describing(errand=errand, cs=cs):
             return errand, cs
@@ -166,7 +172,7 @@ def is_opening(run: Draft) -> bool:
 
 def is_initializing(run: Draft) -> bool:
     """Whether this is shown as the run's beginning: a worktree that was lost and is made again is none."""
-    opening = run.opening
-    is_over = bool(opening.losses or run.final.rounds)
-    is_first = not is_over or len(opening.baseline) < len(run.effective_config().checks)
-    return not run.set_up and is_opening(run) and is_first
+    if run.set_up or not is_opening(run):
+        return False
+    is_over = bool(run.opening.losses or run.final.rounds)
+    return not is_over or len(run.opening.baseline) < len(run.effective_config().checks)
