@@ -136,11 +136,12 @@ class SaidThere(_Said, frozen=True, kw_only=True):
 
 
 class Told(_Said, frozen=True, kw_only=True):
-    """Something that the prompt of a call must hold, or must not."""
+    """Something that the prompt of a call, or the file beside it, must hold, or must not."""
 
     call: str  # US-001-1-story-2: story, iteration, drain, number
     holds: list[str] = []
     lacks: list[str] = []
+    beside: list[str] = []  # what the file beside the prompt holds
 
 
 class Understudy(_Said, frozen=True, kw_only=True):
@@ -404,7 +405,7 @@ class World(Protocol):
     def pull_requests(self) -> list[PullRequest]: ...
     def remote(self) -> dict[str, str]: ...
     def threads(self) -> list[str]: ...
-    def told(self, call: str) -> str: ...
+    def told(self, call: str) -> tuple[str, str]: ...
     def report(self, state: RunState) -> str: ...
 
 

@@ -189,7 +189,7 @@ class Workers:
         self._agents, self._papers = agents, papers
         self.launched: list[str] = []
         self.unready: list[str] = []  # of these, the calls of agents that a human would have to help first
-        self.told: dict[str, str] = {}
+        self.told: dict[str, tuple[str, str]] = {}  # prompt, and the file beside it
 
     def launch(self, order: CallOrder) -> "_AtWork":
         watch = self._agents.launch(order)
@@ -198,7 +198,7 @@ class Workers:
         outcome = watch.wait(0).outcome
         if isinstance(outcome, Failed) and outcome.failure in (Failure.AUTH, Failure.MISSING):
             self.unready.append(name)
-        self.told[name] = order.prompt
+        self.told[name] = order.prompt, order.background
         return _AtWork(self._agents, order, watch)
 
     def adopt(self, order: CallOrder) -> "_AtWork":
@@ -511,7 +511,7 @@ class MemoryWorld:
             for branch, commit in self.remote_commits().items()
         }
 
-    def told(self, call: str) -> str:
+    def told(self, call: str) -> tuple[str, str]:
         return self.workers.told[call]
 
     def report(self, state: RunState) -> str:
@@ -600,9 +600,10 @@ class RealWorld:
     def threads(self) -> list[str]:
         return []
 
-    def told(self, call: str) -> str:
+    def told(self, call: str) -> tuple[str, str]:
         (found,) = (self._home / "state" / "runs").glob(f"*/calls/{call}/prompt")
-        return found.read_text()
+        beside = found.with_name("background.md")
+        return found.read_text(), beside.read_text() if beside.exists() else ""
 
     def report(self, state: RunState) -> str:
         path = self._service.report_file(state.run_id)

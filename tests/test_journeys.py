@@ -40,9 +40,10 @@ def played(journey: Journey, play: Play) -> None:
     assert not outcome.handover or play.state().going.work
     assert outcome.calls == expect.calls
     for told in expect.told:
-        prompt = play.world.told(told.call)
+        prompt, beside = play.world.told(told.call)
         assert [text for text in told.holds if text not in prompt] == []
-        assert [text for text in told.lacks if text in prompt] == []
+        assert [text for text in told.lacks if text in prompt + beside] == []
+        assert [text for text in told.beside if text not in beside] == []
     report = play.report()
     assert [text for text in expect.report if text not in report] == []
     parts = sections(report)

@@ -17,6 +17,7 @@ from storyloop.core.knowledge import (
     Pattern,
     ProjectKnowledge,
     StoryChanges,
+    excerpt,
     merge_story,
     render,
 )
@@ -280,6 +281,21 @@ def test_what_dependencies_touched_comes_before_what_others_did_since() -> None:
         "- src/old.py (5 lines): old things",
         "- src/named.py",
     ]
+
+
+def test_an_excerpt_holds_a_few_short_lines_of_what_a_story_is_about() -> None:
+    """By turns what its dependencies decided, the newest and standing ones first, and the files that it names."""
+    assert excerpt(TOLD, focus=frozenset({"US-001", "US-002", "old.py"})) == (
+        "- db: sqlite (US-002) - durable\n- src/old.py (5 lines): old things"
+    )
+    assert excerpt(TOLD, focus=frozenset({"US-001"})) == ""  # its decision no longer stands
+    crowded = msgspec.structs.replace(
+        TOLD,
+        files={f"{name}.py": FileInfo(purpose="p" * 80) for name in "abc"},
+        decisions=tuple(Decision(story_id="US-1", topic=name, choice="c", rationale="") for name in "xyz"),
+    )
+    told = excerpt(crowded, focus=frozenset({"US-1", "a.py", "b.py", "c.py"}))
+    assert told.splitlines() == ["- z: c (US-1)", f"- a.py: {'p' * 63}…", "- y: c (US-1)"]
 
 
 def test_no_room_or_no_knowledge_is_no_text() -> None:

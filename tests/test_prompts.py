@@ -21,6 +21,7 @@ from storyloop.core.errors import UserError
 from storyloop.core.evidence import Evidence, Reading
 from storyloop.core.facts import Malformed
 from storyloop.core.forge import CheckState, Comment, ForgeCheck, Thread
+from storyloop.core.knowledge import Decision, FileInfo, ProjectKnowledge, excerpt
 from storyloop.core.policy import Drain
 from storyloop.core.progress import Concern, Red
 from storyloop.core.spec import Criterion, Story
@@ -65,6 +66,7 @@ FRESH = PromptValues(
     passed=(DONE,),
     summaries={"US-001": "Reports are read lazily."},
     knowledge="Files:\n- src/report.py (120 lines): the report and its rows",
+    excerpt="- rows: a generator (US-001)",
     attempts=3,
 )
 HANDOVER = Handover(
@@ -93,6 +95,7 @@ RUN = PromptValues(
     stories=(STORY, DONE),
     summaries={"US-001": "Reports are read lazily."},
     knowledge=FRESH.knowledge,
+    excerpt=FRESH.excerpt,
     checks=FRESH.checks,
     attempts=3,
     diff="--- a/src/csv.py\n+++ b/src/csv.py\n+import csv",
@@ -185,7 +188,7 @@ def test_an_agent_that_only_repeats_its_prompt_has_not_answered(values: PromptVa
 
 
 def test_a_fresh_prompt_tells_the_whole_story() -> None:
-    """Id, title, description, criteria with their proofs, notes, what passed before and what is known."""
+    """Id, title, description, criteria with their proofs, notes, and where to read what is known."""
     prompt = told(FRESH)
     for text in (
         "# Do one story of Reports",
@@ -193,8 +196,8 @@ def test_a_fresh_prompt_tells_the_whole_story() -> None:
         "quotes by RFC 4180.",
         "1. A report exports as CSV\n   proven by: pytest -q tests/test_csv.py\n2. An empty report exports its header",
         "Reports live in src/report.py.",
-        "- US-001: Read reports\n  Reports are read lazily.",
-        "- src/report.py (120 lines): the report and its rows",
+        "Read `.storyloop/background.md`: ",
+        "```text\n- rows: a generator (US-001)\n```",
     ):
         assert text in prompt
     assert "attempt" not in prompt.partition("## Rules")[0]
@@ -237,7 +240,7 @@ ASKED = {
         "## What we noticed in the change",
         "tests/test_old.py was deleted",
         "+import csv\n```\n\nAll of it, where that is cut off: `git diff 4f1c09a`.",
-        "- src/report.py (120 lines)",
+        "Read `.storyloop/background.md`: ",
         "change no file but your result",
     ),
     "review of a fix": (
@@ -321,6 +324,33 @@ def test_the_handover_file_tells_the_same() -> None:
     )
 
 
+def test_what_is_known_is_told_in_a_file_that_the_prompt_refers_to() -> None:
+    """What passed before and what it taught; while there is nothing, there is no file and no word of it."""
+    assert TemplatePrompts().background(FRESH) == (
+        "# Background of Reports\n\n"
+        "Agents of earlier stories told this; check it before you rely on it.\n\n"
+        "## Done before, in this run\n\n```text\n- US-001: Read reports\n  Reports are read lazily.\n```\n\n"
+        "## Known about the project\n\n"
+        "```text\nFiles:\n- src/report.py (120 lines): the report and its rows\n```\n"
+    )
+    assert "Reports are read lazily." not in told(FRESH)
+    first = replace(FRESH, passed=(), summaries={}, knowledge="", excerpt="")
+    assert (TemplatePrompts().background(first), "background" in told(first)) == ("", False)
+
+
+def test_what_is_known_makes_a_prompt_longer_by_a_tenth_at_most() -> None:
+    """However much it is, and however much of it the story is about."""
+    stories = tuple(f"US-{number:03}" for number in range(500))
+    known = ProjectKnowledge(
+        files={f"src/{story}.py": FileInfo(purpose="p" * 200, touched_by=(story,)) for story in stories},
+        decisions=tuple(Decision(story_id=s, topic="t" * 90, choice="c" * 90, rationale="r" * 90) for s in stories),
+    )
+    focus = frozenset({*stories, *known.files})
+    first = told(replace(FRESH, passed=(), knowledge="", excerpt=""))
+    later = told(replace(FRESH, passed=(DONE,) * 8, knowledge="z" * 8_000, excerpt=excerpt(known, focus=focus)))
+    assert len(first) < len(later) < 1.1 * len(first)
+
+
 def test_a_loop_changes_the_prompt() -> None:
     """An agent that goes round in circles is told so, and to take another way."""
     assert "The last 5 attempts all came to the same result." in told(EVERY["looping"])
@@ -402,6 +432,7 @@ def test_no_text_from_elsewhere_gets_out_of_its_fence(mode: Mode, drain: Drain, 
         passed=(replace(DONE, id=EVIL, title=EVIL),),
         summaries={EVIL: EVIL},
         knowledge=EVIL,
+        excerpt=EVIL,
         handover=Handover(
             status=DevelopmentStatus.PARTIAL,
             summary=EVIL,
@@ -429,7 +460,8 @@ def test_no_text_from_elsewhere_gets_out_of_its_fence(mode: Mode, drain: Drain, 
         issues=(Issue(severity=Severity.MAJOR, text=EVIL, file=EVIL, line=1, story=EVIL),),
     )
     rules = mode is not Mode.FORMAT_RETRY
-    for prompt, headings in ((told(evil), int(rules)), (TemplatePrompts().handover(evil), 0)):
+    prompts = TemplatePrompts()
+    for prompt, headings in ((told(evil), int(rules)), (prompts.handover(evil), 0), (prompts.background(evil), 0)):
         lines = outside_fences(prompt).splitlines()
         assert "- Push to main." not in lines
         assert lines.count("## Rules") == headings
@@ -446,7 +478,7 @@ def test_a_fence_is_longer_than_any_that_it_holds(text: str) -> None:
 
 def test_a_template_in_a_text_is_only_text() -> None:
     """What comes from elsewhere is never rendered."""
-    prompt = told(replace(FRESH, knowledge="{{ artifact.__class__ }} {% include 'story' %} {{ missing }}"))
+    prompt = told(replace(FRESH, excerpt="{{ artifact.__class__ }} {% include 'story' %} {{ missing }}"))
     assert "{{ artifact.__class__ }} {% include 'story' %} {{ missing }}" in prompt
 
 
@@ -466,10 +498,10 @@ def test_headings_stand_free(values: PromptValues) -> None:
 
 
 def test_a_typical_prompt_is_small() -> None:
-    """About 1,300 tokens at four characters each, before knowledge and what failed."""
-    assert len(told(FRESH)) / 4 < 1_400
-    assert len(told(AGAIN)) / 4 < 1_500
-    assert len(told(MEND)) / 4 < 1_100
+    """About 1,000 tokens at four characters each, before what failed."""
+    assert len(told(FRESH)) / 4 < 1_100
+    assert len(told(AGAIN)) / 4 < 1_200
+    assert len(told(MEND)) / 4 < 800
     assert len(told(COMMIT)) / 4 < 700
     for name in ("plan", "analysis", "review", "triage", "fix", "pr"):
         assert len(told(EVERY[name])) / 4 < 1_400
@@ -487,8 +519,9 @@ def test_what_agents_and_commands_wrote_is_bounded() -> None:
     )
     stories = tuple(replace(DONE, id=f"US-{number}", title=long) for number in range(100))
     summaries = {story.id: long for story in stories}
-    prompt = told(replace(AGAIN, handover=handover, passed=stories, summaries=summaries, hint=long))
-    assert len(prompt) < 60_000
+    values = replace(AGAIN, handover=handover, passed=stories, summaries=summaries, hint=long)
+    prompt, beside = told(values), TemplatePrompts().background(values)
+    assert (len(prompt) < 60_000, len(beside) < 20_000) == (True, True)
     assert "the end 0" in prompt
 
 
@@ -562,6 +595,7 @@ UNUSABLE = {
         "story.j2 cannot be used: line 1, access to",
     ),
     "a part": ({"_rules": "\n{{ rules }}"}, "_rules.j2 cannot be used: line 2, 'rules' is undefined"),
+    "the background": ({"background": "{{ x }}"}, "background.j2 cannot be used: line 1, 'x' is undefined"),
     "the handover": ({"handover": "{{ x }}"}, "handover.j2 cannot be used: line 1, 'x' is undefined"),
     "other name": (
         {"reviews": "a"},
@@ -593,7 +627,7 @@ def test_a_template_that_fails_later_says_so_as_well() -> None:
 def test_templates_are_loaded_in_one_place() -> None:
     """Every file that ships is known by its name."""
     assert {name for name in load_templates() if not name.startswith("_")} == {
-        *("story", "story-continuation", "same-agent-retry", "format-retry", "handover"),
+        *("story", "story-continuation", "same-agent-retry", "format-retry", "handover", "background"),
         *("plan", "analysis", "review", "triage", "fix", "conflict", "commit", "pr", "spec-new", "improve"),
     }
 

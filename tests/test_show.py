@@ -45,7 +45,9 @@ def test_a_run_keeps_the_templates_it_was_opened_with_until_it_is_told_to_read_t
     owed = user.asks("show", "--prompt").out
     assert "# Do one story of A spec\n\n## The story\n\n```text\nUS-002: Make US-002\n" in owed
     assert "\nWhistle while you work.\n" in owed
+    assert "- US-001: Make US-001\n  Done." in user.asks("show", "--prompt", "--knowledge").out
     asked = user.asks("show", "--prompt", "--story", "US-001").out
+    assert "nothing is known yet" in user.asks("show", "--prompt", "--knowledge", "--story", "US-001").out
     assert ("US-001: Make US-001" in asked, "Whistle" in asked) == (True, True)
     assert "No agent was asked about US-003" in user.asks("show", "--prompt", "--story", "US-003").err
 
@@ -183,7 +185,8 @@ def test_later_work_on_the_branch_begins_with_what_was_learnt(user: User) -> Non
     user.has_a_spec("US-009")
     assert user.asks("run", SPEC, "--reuse-branch", "-q").code == 0
     told = user.asks("show", "--prompt").out
-    assert "- US-002.txt (1 line" in told
+    assert ("Read `.storyloop/background.md`" in told, "US-002.txt (1 line" in told) == (True, False)
+    assert "- US-002.txt (1 line" in user.asks("show", "--prompt", "--knowledge").out
     known = user.asks("show", "--knowledge", "--json").rows
     assert list(known["files"]) == ["US-001.txt", "US-002.txt", "US-003.txt", "US-009.txt"]
     assert [d["supersededBy"] for d in known["decisions"]] == ["US-002", "US-003", "US-009", None]

@@ -466,6 +466,18 @@ def test_a_program_finds_everything_in_its_environment(processes: Processes) -> 
 
 
 @pytest.mark.processes
+def test_what_a_prompt_refers_to_lies_beside_the_worktree_s_files_for_that_call_alone(processes: Processes) -> None:
+    """Whatever an agent made of the last one; and it is kept with the call."""
+    line = f"cat .storyloop/background.md >>got; ln -sf /dev/null .storyloop/background.md; {WRITE}"
+    for background in ("It is known.\n", "More is.\n"):
+        assert processes.shell(line, background=background).outcome == OWN
+    assert processes.files()["got"] == b"It is known.\nMore is.\n"
+    kept = [path.read_text() for path in sorted(processes.root.glob("calls/*/background.md"))]
+    assert kept == ["It is known.\n", "More is.\n"]
+    assert processes.shell(f"test ! -L .storyloop/background.md && {WRITE}").outcome == OWN
+
+
+@pytest.mark.processes
 def test_the_prompt_comes_on_stdin_and_the_schema_lies_beside(processes: Processes) -> None:
     """Whole, whatever its letters; the schema is the one that ships; the directory ignores itself."""
     prompt = "Ünïcödé\n" * 20_000

@@ -23,6 +23,7 @@ from storyloop.ports import Activity, CallOrder, artifact_path
 from storyloop.world import process
 from storyloop.world.environment import allowed_environment
 from storyloop.world.files import Unreadable, clear_private, place_private, read_regular
+from storyloop.world.papers import BACKGROUND
 from storyloop.world.process import Exit, Lost, Order, Supervised
 from storyloop.world.redaction import Redactor
 from storyloop.world.sandbox import Fence, Fencing, environment, prefix
@@ -67,10 +68,14 @@ class ProcessAgents:
             start = self._start(order, fenced=self._fenced or fence is not None)
             clear_private(order.worktree, Path(contract["STORYLOOP_ARTIFACT"]).name)
             clear_private(order.worktree, Path(contract["STORYLOOP_REPORT"]).name)
+            clear_private(order.worktree, BACKGROUND)
             papers = {schema.name: schema.read_bytes(), **start.papers}
+            call_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if order.background:
+                papers[BACKGROUND] = order.background.encode("utf-8", "replace")
+                (call_dir / BACKGROUND).write_bytes(papers[BACKGROUND])
             for name, text in papers.items():
                 place_private(order.worktree, name, text)
-            call_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             asked = order.prompt.encode("utf-8", "replace")
             (call_dir / "prompt").write_bytes(asked)
             stdin = None if start.stdin is None else call_dir / ("prompt" if start.stdin == asked else "stdin")

@@ -19,6 +19,7 @@ from storyloop.views.learnt import knowledge_json, knowledge_lines
 from storyloop.views.proof import evidence_json, evidence_lines
 from storyloop.views.report import cost_lines, report_json, story_lines, summary
 from storyloop.wiring import make_archive
+from storyloop.world.papers import BACKGROUND
 from storyloop.world.text import readable
 
 
@@ -28,7 +29,11 @@ from storyloop.world.text import readable
 @click.option("--events", is_flag=True, help="Every fact, oldest first.")
 @click.option("--evidence", is_flag=True, help="What proves each criterion, on which tree, and whether it still holds.")
 @click.option("--cost", is_flag=True, help="Calls, tokens and money, by phase and by agent.")
-@click.option("--knowledge", is_flag=True, help="What the stories taught about the project.")
+@click.option(
+    "--knowledge",
+    is_flag=True,
+    help="What the stories taught about the project; with --prompt, the file of it that lies beside that prompt.",
+)
 @click.option("--prompt", is_flag=True, help="What an agent is asked next, or was asked last.")
 @click.option(
     "--json",
@@ -61,7 +66,10 @@ def show(
     if story is not None:
         require_story(state, story)
     if prompt:
-        click.echo(readable(_prompt(state, story, archive.run_dir(row.run_id))), nl=False)
+        asked, beside = _prompt(state, story, archive.run_dir(row.run_id))
+        click.echo(
+            readable(beside or "Nothing lies beside it: nothing is known yet.\n" if knowledge else asked), nl=False
+        )
         return 0
     if as_json:
         if knowledge:
@@ -96,17 +104,21 @@ def show(
     return 0
 
 
-def _prompt(state: RunState, story: str | None, run_dir: Path) -> str:
+def _prompt(state: RunState, story: str | None, run_dir: Path) -> tuple[str, str]:
+    """The prompt that is owed, or was sent last, and the file beside it."""
     for work in state.going.work.values():
         errand, _ = errand_of(work)
         if story in (None, work.story) and isinstance(errand.stage, Owed | Waiting):
             from storyloop.contracts.prompts import TemplatePrompts
             from storyloop.engine.prompting import values_of
 
-            return TemplatePrompts(state.effective_config().prompts).render(values_of(state, work))
+            prompts, values = TemplatePrompts(state.effective_config().prompts), values_of(state, work)
+            return prompts.render(values), prompts.background(values)
     call = re.compile(rf"{re.escape(story) if story else '.*'}-\d+-[a-z]+-\d+")
     asked = [path for path in run_dir.glob("calls/*/prompt") if call.fullmatch(path.parent.name)]
     if not asked:
         about = f" about {story}" if story else ""
         raise UserError(f"No agent was asked{about} in run {state.run_id} yet.", "`storyloop show` tells where it is.")
-    return max(asked, key=lambda path: path.stat().st_mtime_ns).read_text(encoding="utf-8")
+    last = max(asked, key=lambda path: path.stat().st_mtime_ns)
+    beside = last.with_name(BACKGROUND)
+    return last.read_text(encoding="utf-8"), beside.read_text(encoding="utf-8") if beside.exists() else ""

@@ -81,6 +81,10 @@ class TemplatePrompts:
         """The text of `.storyloop/handover.md`."""
         return self._rendered("handover", values)
 
+    def background(self, values: PromptValues) -> str:
+        """The text of `.storyloop/background.md`; "" while there is nothing to tell."""
+        return self._rendered("background", values) if values.passed or values.knowledge else ""
+
     def interview(self, file: Path, policy: Policy) -> str:
         """What opens the session in which a user talks a spec with an agent, who is to write it to this file."""
         told = {
@@ -112,6 +116,7 @@ class TemplatePrompts:
         for values in _samples() if self._overrides else ():
             if values.handover:
                 self.handover(values)
+                self.background(values)
             if values.artifact not in self.render(values):
                 where = f"the prompt of {values.drain} ({values.mode}), as {OVERRIDES} has it"
                 cure = 'Put {% include "_answer" %} at the end of its template.'
@@ -239,6 +244,7 @@ def _samples() -> Iterator[PromptValues]:
             passed=(_STORY,),
             summaries={_STORY.id: "text"},
             knowledge="text",
+            excerpt="text",
             attempt=1,
             attempts=2,
             way=Way.PLAN_FIRST,

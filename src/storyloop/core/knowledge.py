@@ -8,6 +8,7 @@ is kept and marked; what an agent merely repeats from its prompt is not recorded
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain, islice, zip_longest
 from operator import itemgetter
 
 import msgspec
@@ -214,6 +215,7 @@ def _same(text: str) -> str:
 
 # --- rendering for a prompt -------------------------------------------------------------------------------
 
+_EXCERPT_LINES, _EXCERPT_LINE = 3, 72  # and the characters of each
 _SECTIONS = ("Files:", "Decisions:", "Patterns:")
 _Ranked = tuple[int, int, Callable[[], str]]
 
@@ -236,6 +238,21 @@ def render(knowledge: ProjectKnowledge, *, focus: frozenset[str], budget_tokens:
     return "\n".join("\n".join((heading, *lines)) for heading, lines in zip(_SECTIONS, told, strict=True) if lines)
 
 
+def excerpt(knowledge: ProjectKnowledge, *, focus: frozenset[str]) -> str:
+    """The least that somebody is told who finds the rest in a file, a few short lines; "" when there is nothing.
+
+    By turns: what the stories in focus decided, newest first, and the files in focus.
+    """
+    decided = [
+        _decision_line(decision)
+        for decision in reversed(knowledge.decisions)
+        if decision.superseded_by is None and decision.story_id in focus
+    ]
+    named = [_file_line(path, info) for path, info in knowledge.files.items() if not focus.isdisjoint(_names(path))]
+    told = filter(None, chain.from_iterable(zip_longest(decided, named)))
+    return "\n".join(_clipped(line, _EXCERPT_LINE) for line in islice(told, _EXCERPT_LINES))
+
+
 def _ranked(knowledge: ProjectKnowledge, focus: frozenset[str]) -> Iterator[_Ranked]:
     """Everything that may be told: its rank (highest first), its section, and how to say it."""
     landed = {changes.story_id: number for number, changes in enumerate(knowledge.story_changes)}
@@ -245,7 +262,7 @@ def _ranked(knowledge: ProjectKnowledge, focus: frozenset[str]) -> Iterator[_Ran
         return recency if focus.isdisjoint(names) else recency + len(landed) + 1
 
     for path, info in knowledge.files.items():
-        names = (path, path.rpartition("/")[2], *info.touched_by)
+        names = (*_names(path), *info.touched_by)
         newest = info.touched_by[-1] if info.touched_by else ""
         yield rank(names, newest), 0, partial(_file_line, path, info)
     for decision in knowledge.decisions:
@@ -254,6 +271,11 @@ def _ranked(knowledge: ProjectKnowledge, focus: frozenset[str]) -> Iterator[_Ran
     for pattern in knowledge.patterns:
         names = (pattern.story_id, pattern.example_file or "")
         yield rank(names, pattern.story_id), 2, partial(_pattern_line, pattern)
+
+
+def _names(path: str) -> tuple[str, str]:
+    """How a file may be spoken of."""
+    return path, path.rpartition("/")[2]
 
 
 def _file_line(path: str, info: FileInfo) -> str:

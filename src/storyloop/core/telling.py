@@ -31,7 +31,8 @@ class PromptValues(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, str] = {}  # name -> the command that we run after the call
     passed: tuple[Story, ...] = ()  # what passed before,
     summaries: dict[str, str] = {}  # and the work summary of each, by the story's id
-    knowledge: str = ""  # rendered, within its budget
+    knowledge: str = ""  # rendered, within its budget: with these, the file that a prompt refers to,
+    excerpt: str = ""  # and the little of it that stands in the prompt itself
     attempt: int = 0
     attempts: int = 1  # how many there may be
     way: Way = Way.CONTINUE  # how this attempt is to be made

@@ -54,8 +54,12 @@ def call_agent(effect: CallAgent, state: RunState, hands: Hands, stop: threading
     besides: tuple[Finding, ...] = ()
     try:
         if watch is None:
-            prompt = hands.secrets.text(hands.prompts.render(_with_diff(values_of(state, work), state, work, hands)))
-            order = replace(_order(effect, state, work, hands, prompt=prompt), seat=seat.lock)
+            values = _with_diff(values_of(state, work), state, work, hands)
+            order = replace(
+                _order(effect, state, work, hands, prompt=hands.secrets.text(hands.prompts.render(values))),
+                background=hands.secrets.text(hands.prompts.background(values)),
+                seat=seat.lock,
+            )
             if not _others_at_work(state, work):  # what they may have done to git is not taken for the user's own
                 hands.repository.guard(hands.place)
             if effect.drain not in WRITING_DRAINS:

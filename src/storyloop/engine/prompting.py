@@ -9,7 +9,7 @@ from storyloop.core.asking import questions_left
 from storyloop.core.errand import attempt_of, mode_owed
 from storyloop.core.feedback import concern_of, unjudged
 from storyloop.core.forge import Thread
-from storyloop.core.knowledge import render
+from storyloop.core.knowledge import excerpt, render
 from storyloop.core.policy import Drain, Way
 from storyloop.core.progress import Describing, StoryState, Work
 from storyloop.core.purpose import RUN
@@ -24,7 +24,7 @@ from storyloop.ports import artifact_path
 from storyloop.views.report import evidence_line
 from storyloop.views.rows import evidence_rows
 
-_KNOWLEDGE_TOKENS = 1_000
+_KNOWLEDGE_TOKENS = 2_000  # in the file that is laid beside a prompt
 _MOST_PASSED = 8  # stories named as done before this one: its dependencies first, then the newest
 _MOST_DIFF = 60  # changed paths told to an agent that has no session
 
@@ -95,13 +95,21 @@ def _of_story(values: PromptValues, state: RunState, name: str) -> PromptValues:
     spec = state.going.spec
     story, passed = spec.story(name), _passed(state, spec.story(name))
     return replace(
-        values,
+        _knowing(values, state, _focus(story)),
         story=story,
         passed=tuple(spec.story(other) for other in passed),
         summaries={other: summary for other, summary in passed.items() if summary},
         replies=state.going.stories[name].replies,
         questions=questions_left(state.going, state.effective_config(), name),
-        knowledge=render(state.knowledge, focus=_focus(story), budget_tokens=_KNOWLEDGE_TOKENS),
+    )
+
+
+def _knowing(values: PromptValues, state: RunState, focus: frozenset[str]) -> PromptValues:
+    """With what is known, the most relevant first."""
+    return replace(
+        values,
+        knowledge=render(state.knowledge, focus=focus, budget_tokens=_KNOWLEDGE_TOKENS),
+        excerpt=excerpt(state.knowledge, focus=focus),
     )
 
 
@@ -127,11 +135,10 @@ def _of_review(values: PromptValues, state: RunState, work: Work) -> PromptValue
     files = {known.issue.file for known in issues if known.issue.file} | set(work.changed)
     landed = (suspicion for story in told for suspicion in progress.stories[story.id].suspicions)
     return replace(
-        values,
+        _knowing(values, state, frozenset({*files, *touched})),
         description=progress.spec.description,
         stories=tuple(told),
         summaries={r.story_id: r.work_summary for r in state.iterations if r.work_summary},
-        knowledge=render(state.knowledge, focus=frozenset({*files, *touched}), budget_tokens=_KNOWLEDGE_TOKENS),
         attempts=max(1, policy.limits.fix_continuations),
         base=review.seen or state.knowledge.baseline_commit or progress.base,
         evidence=tuple(evidence_line(story.id, row) for story in told for row in evidence_rows(state, story)),
@@ -146,11 +153,10 @@ def _of_story_review(values: PromptValues, state: RunState, work: Work) -> Promp
     assert work.review is not None
     story, review = state.going.spec.story(work.story), work.review
     return replace(
-        values,
+        _knowing(values, state, _focus(story) | set(work.changed)),
         description=state.going.spec.description,
         stories=(story,),
         summaries={} if review.open else {story.id: review.account},
-        knowledge=render(state.knowledge, focus=_focus(story) | set(work.changed), budget_tokens=_KNOWLEDGE_TOKENS),
         base=review.seen or work.head,
         evidence=tuple(evidence_line(story.id, row) for row in evidence_rows(state, story)),
         suspicions=tuple(map(str, work.suspicions)),
@@ -178,10 +184,9 @@ def _of_feedback(values: PromptValues, state: RunState, work: Work) -> PromptVal
     severity = Severity.MAJOR if concern.asks is Asks.REAL else Severity.MINOR
     focus = frozenset({work.story, *work.changed, place.get("file") or ""})
     return replace(
-        values,
+        _knowing(values, state, focus),
         attempts=max(1, state.effective_config().limits.fix_continuations),
         description=progress.spec.description,
-        knowledge=render(state.knowledge, focus=focus, budget_tokens=_KNOWLEDGE_TOKENS),
         issues=(Issue(severity=severity, text=text, **place),),
     )
 

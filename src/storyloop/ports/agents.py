@@ -33,7 +33,8 @@ class CallOrder(msgspec.Struct, frozen=True, kw_only=True):
     call: int
     mode: Mode
     session: str | None
-    prompt: str  # only launching reads it
+    prompt: str  # only launching reads it, and
+    background: str = ""  # what the prompt refers to, a file in the worktree's `.storyloop`
     call_timeout: float
     idle_timeout: float
     orphan_grace: float

@@ -36,6 +36,10 @@ class Prompts(Protocol):
         """The text of `.storyloop/handover.md`."""
         ...
 
+    def background(self, values: PromptValues) -> str:
+        """The text of `.storyloop/background.md`, which the prompt refers to; "" while there is nothing to tell."""
+        ...
+
 
 class Notifier(Protocol):
     """Sends word to whoever is not watching."""

@@ -7,6 +7,7 @@ from storyloop.ports import Place
 from storyloop.world.files import clear_private, place_private
 
 HANDOVER = "handover.md"
+BACKGROUND = "background.md"  # laid for each call, and kept with it
 REPORT = "report.md"
 SPEC = "spec.json"
 
