@@ -96,6 +96,7 @@ STATUS = [
     "total_usage",
     "cost_usd",
     "waits_for",
+    "in_hand",
     "live",
 ]
 STORY = ["id", "title", "state", "reason", "attempts", "calls", "commits", "evidence", "continuation"]

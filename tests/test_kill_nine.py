@@ -502,6 +502,7 @@ def test_the_agents_of_all_lanes_outlive_a_kill_and_are_adopted(home: Home) -> N
     assert not any(is_gone(pid) for pid in agents)
     resumed = home.resume()
     until(lambda: "resumed" in home.facts(), "the resume")
+    assert "US-003 running-agent and 2 more\n" in ended(home.start("status"))[1]
     home.open_the_gate()
     status, output = ended(resumed)
     assert status == 0, output

@@ -55,7 +55,8 @@ def _table(rows: list[RunRow], live: dict[str, bool]) -> list[str]:
         shown = "crashed" if row.status == "running" and not is_live else row.status
         place = "live" if is_live else "-" if is_over else "stale"
         stands = "" if os.path.lexists(row.worktree) else " (removed)" if is_over else " (not there)"
-        doing = f"  {row.current_story} {row.machine_state}" if is_live and row.current_story else ""
+        besides = f" and {row.in_hand - 1} more" if row.in_hand > 1 else ""
+        doing = f"  {row.current_story} {row.machine_state}{besides}" if is_live and row.current_story else ""
         told = f"{row.run_id[:8]:<9} {shown:<12} {stories:<8} {row.started_at:%Y-%m-%d %H:%M}  {place:<6}"
         lines.append(f"{told} {row.branch:<{width}}  {row.worktree}{stands}{doing}")
         if row.waits_for:

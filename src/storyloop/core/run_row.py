@@ -29,3 +29,4 @@ class RunRow(NamedTuple):
     total_usage: Mapping[str, object] | None  # as `--json` shows a Usage
     cost_usd: float | None
     waits_for: str = ""  # what a human is asked; empty while nobody is
+    in_hand: int = 0  # stories that are worked on, or wait for their turn to land

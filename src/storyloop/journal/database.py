@@ -38,6 +38,7 @@ _SCHEMA: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX inbox_of_run ON inbox (run, number)",
     ),
     ("ALTER TABLE run ADD COLUMN waits_for TEXT NOT NULL DEFAULT ''",),
+    ("ALTER TABLE run ADD COLUMN in_hand INTEGER NOT NULL DEFAULT 0",),
 )
 VERSION = len(_SCHEMA)
 

@@ -46,7 +46,7 @@ def store_row(connection: sqlite3.Connection, row: RunRow, *, written_by: str) -
 
 
 def _read(columns: tuple[Any, ...]) -> RunRow:
-    *plain, started_at, finished_at, session_id, worktree, total_usage, cost_usd, waits_for = columns
+    *plain, started_at, finished_at, session_id, worktree, total_usage, cost_usd, waits_for, in_hand = columns
     return RunRow(
         *plain,
         started_at=datetime.fromisoformat(started_at),
@@ -56,6 +56,7 @@ def _read(columns: tuple[Any, ...]) -> RunRow:
         total_usage=total_usage and json.loads(total_usage),
         cost_usd=cost_usd,
         waits_for=waits_for,
+        in_hand=in_hand,
     )
 
 

@@ -26,6 +26,7 @@ from storyloop.core.progress import (
     StoryState,
     Work,
 )
+from storyloop.core.purpose import RUN
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
@@ -56,6 +57,7 @@ def row_of(state: RunState) -> RunRow:
         total_usage=msgspec.to_builtins(state.total_usage),
         cost_usd=progress.ledger.total.cost_usd,
         waits_for="; ".join(sentence for sentence, _ in waits_for(state)),
+        in_hand=sum(story != RUN for story in progress.work),
     )
 
 
