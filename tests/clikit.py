@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import warm
 from gitkit import commit_files, git, isolated, make_repository
 
 # Ends the turn with a valid artifact; the text is XML.
@@ -21,19 +22,6 @@ answer() {
 prompt=$(cat)
 """
 WRITES_ITS_STORY = 'echo "$STORYLOOP_STORY" >"$STORYLOOP_STORY.txt"; answer completed\n'
-
-
-_KILLED = """
-import os, signal, sys
-left = int(sys.argv.pop(1))
-def deed(event, args):
-    global left
-    if event in ("subprocess.Popen", "os.rename", "os.remove", "os.rmdir") and (left := left - 1) == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-from storyloop.cli.main import main
-sys.addaudithook(deed)
-main()
-"""
 
 
 class Done(NamedTuple):
@@ -64,7 +52,6 @@ class User:
             "XDG_STATE_HOME": str(self.home / "xdg-state"),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "TMPDIR": str(self.tmp),
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def makes_a_repository(self, files: Mapping[str, str] | None = None) -> None:
@@ -100,29 +87,13 @@ class User:
 
     def asks_killed_at(self, number: int, *words: str) -> Done:
         """The same, but it is killed with -9 at its nth deed: a process, a rename, a removal."""
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED, str(number), *words],
-            cwd=self.repo,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        code, out, err = warm.ask(words, cwd=self.repo, env=self.env, killed_at=number)
+        return Done(code, out.decode(), err.decode())
 
     def asks(self, *words: str | Path, cwd: Path | None = None, **env: str) -> Done:
         """`storyloop words...` to its end."""
-        done = subprocess.run(
-            command(*words),
-            cwd=cwd or self.repo,
-            env=self.env | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        code, out, err = warm.ask([str(word) for word in words], cwd=cwd or self.repo, env=self.env | env)
+        return Done(code, out.decode(), err.decode())
 
     def starts(self, *words: str | Path, **env: str) -> subprocess.Popen[str]:
         """`storyloop words...` in the background."""
