@@ -16,8 +16,8 @@ from storyloop.cleaning import looked_through, removed
 from storyloop.config.layers import Flags
 from storyloop.core.events import CallEnded, Event
 from storyloop.core.facts import CallReport
-from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
+from storyloop.core.words import StoryState
 from storyloop.driving import open_run
 from test_journeys import assert_within_bounds, at_work_below
 

@@ -23,8 +23,9 @@ from storyloop.core.facts import Malformed
 from storyloop.core.forge import CheckState, Comment, ForgeCheck, Thread
 from storyloop.core.knowledge import Decision, FileInfo, ProjectKnowledge, excerpt
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Concern, Red
+from storyloop.core.progress import Concern
 from storyloop.core.spec import Criterion, Story
+from storyloop.core.stages import Red
 from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.words import DevelopmentStatus
 from storyloop.world.text import readable

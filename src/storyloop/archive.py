@@ -11,10 +11,10 @@ import msgspec
 
 from storyloop.core.errors import UserError
 from storyloop.core.events import Event
-from storyloop.core.progress import StoryState
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
+from storyloop.core.words import StoryState
 from storyloop.journal.load import load_state
 from storyloop.ports import Journal
 from storyloop.views.account import Account, account_of

@@ -9,9 +9,9 @@ from itertools import takewhile
 
 from storyloop.core.errors import UserError
 from storyloop.core.events import RunUndone, WorktreeLost
-from storyloop.core.progress import Closing, Work
 from storyloop.core.reduce import fold
 from storyloop.core.run_state import RunState
+from storyloop.core.stages import Closing, Work
 from storyloop.core.undoing import Step, review_then, standings_then, step_called, steps_of
 from storyloop.ports import Author
 from storyloop.service import Service

@@ -100,10 +100,11 @@ from storyloop.core.forge import Pushed
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.plan import plan
 from storyloop.core.policy import WRITING_DRAINS, AgentRef, Command, Drain, Limits, Policy, ReviewPolicy
-from storyloop.core.progress import Feedback, Landing, Leaving, StoryProgress, Work
+from storyloop.core.progress import Feedback, StoryProgress
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Spec, Story
+from storyloop.core.stages import Landing, Leaving, Work
 from storyloop.core.words import ConflictStatus, DevelopmentStatus, FixStatus, Severity
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

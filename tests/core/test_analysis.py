@@ -10,8 +10,8 @@ from storyloop.core.evidence import Judged
 from storyloop.core.facts import Outcome
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain, Policy, Require
-from storyloop.core.progress import StoryState
 from storyloop.core.spec import Criterion
+from storyloop.core.words import StoryState
 
 MIXED = replace(story("US-001"), acceptance_criteria=(Criterion("one"), Criterion("two", "true"), Criterion("three")))
 

@@ -10,10 +10,10 @@ from storyloop.core.effects import CallAgent, LandStory, LeaveStory, ParkRun, Ru
 from storyloop.core.errand import Mode
 from storyloop.core.events import StoryApproved
 from storyloop.core.policy import Drain, OnExhausted, Policy
-from storyloop.core.progress import Landing, ParkedFor, StoryState
+from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import RUN
-from storyloop.core.steps import standing_of
-from storyloop.core.words import RunStatus
+from storyloop.core.stages import Landing, standing_of
+from storyloop.core.words import RunStatus, StoryState
 
 
 def stepping(policy: Policy | None = None) -> Run:

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from storyloop.core.effects import CallAgent, LandStory, ParkRun, SetAside, StartStory, TakeUp, Wait
 from storyloop.core.errand import Mode
 from storyloop.core.policy import Policy
-from storyloop.core.progress import ParkedFor, Reply, StoryState
-from storyloop.core.steps import standing_of
-from storyloop.core.words import MachineState, RunStatus
+from storyloop.core.progress import ParkedFor, Reply
+from storyloop.core.stages import standing_of
+from storyloop.core.words import MachineState, RunStatus, StoryState
 
 QUESTION = asks("Which store?", "files", "files", "SQLite")
 

@@ -23,9 +23,9 @@ from msgspec.structs import replace
 from storyloop.core.bounds import bounds, bounds_of
 from storyloop.core.effects import CallAgent, ParkRun, RunCommand, ScrubWorktree, Wait
 from storyloop.core.policy import Budget, Command, Drain, NewTests, ReviewPolicy, StoryBudget, WorktreePolicy
-from storyloop.core.progress import StoryState
 from storyloop.core.purpose import Probing, SettingUp, Trying
 from storyloop.core.spec import Story
+from storyloop.core.words import StoryState
 
 ONE = (story("US-001"),)
 THREE = (story("US-001", verify=("v1", "v2")), story("US-002"), story("US-003", verify=("v1",)))

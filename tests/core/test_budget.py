@@ -3,25 +3,14 @@
 from typing import Any
 
 import pytest
-from makers import (
-    CRASHED,
-    PARTIAL,
-    RED,
-    Run,
-    call_started,
-    later,
-    limited,
-    policy_of,
-    run_of,
-    story,
-)
+from makers import CRASHED, PARTIAL, RED, Run, call_started, later, limited, policy_of, run_of, story
 from msgspec.structs import replace
 
 from storyloop.core.budget import nearly_spent, run_refuses, story_refuses
 from storyloop.core.effects import CallAgent, LandStory, LeaveStory, ParkRun, StartStory
 from storyloop.core.policy import AgentRef, Budget, Drain, OnExhausted, StoryBudget
-from storyloop.core.progress import StoryState
 from storyloop.core.usage import Spending, Usage
+from storyloop.core.words import StoryState
 
 A, B = AgentRef("a"), AgentRef("b")
 MOST = Usage(input_tokens=700, output_tokens=100, cache_read_tokens=90_000)

@@ -30,8 +30,8 @@ from storyloop.core.events import DeliveryFailed, FeedbackSeen, RunFinished, Thr
 from storyloop.core.feedback import MARK, concerns_of
 from storyloop.core.forge import CheckState, Comment, DeliveryStep, ForgeCheck, Thread, Trouble
 from storyloop.core.policy import Drain, Policy, PullRequestPolicy
-from storyloop.core.progress import Feedback, StoryState
-from storyloop.core.words import MachineState, RunStatus
+from storyloop.core.progress import Feedback
+from storyloop.core.words import MachineState, RunStatus, StoryState
 
 TIP = "commit-base"
 

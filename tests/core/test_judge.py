@@ -31,8 +31,8 @@ from storyloop.core.effects import CallAgent, LandStory, LeaveStory, RunCommand,
 from storyloop.core.evidence import Reading, Verdict, deserves_second_run, reading_of, verdict_of
 from storyloop.core.facts import Answered, Ending, Measured
 from storyloop.core.policy import Command, Policy, Require
-from storyloop.core.progress import StoryState
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing
+from storyloop.core.words import StoryState
 
 # --- what one command showed ------------------------------------------------------------------------------
 

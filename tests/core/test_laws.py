@@ -108,24 +108,6 @@ from storyloop.core.policy import (
     StoryBudget,
     WorktreePolicy,
 )
-from storyloop.core.progress import (
-    Approving,
-    Asking,
-    Building,
-    Closing,
-    Describing,
-    Judging,
-    Landing,
-    Leaving,
-    Preparing,
-    Proving,
-    Reconciling,
-    ReviewEnd,
-    StoryState,
-    TakingUp,
-    Work,
-    waiting_of,
-)
 from storyloop.core.purpose import (
     RUN,
     Baselining,
@@ -140,9 +122,27 @@ from storyloop.core.purpose import (
 from storyloop.core.reduce import fold, reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
-from storyloop.core.steps import can_be_left, errand_of
+from storyloop.core.stages import (
+    Approving,
+    Asking,
+    Building,
+    Closing,
+    Describing,
+    Judging,
+    Landing,
+    Leaving,
+    Preparing,
+    Proving,
+    Reconciling,
+    ReviewEnd,
+    TakingUp,
+    Work,
+    can_be_left,
+    errand_of,
+    waiting_of,
+)
 from storyloop.core.undoing import review_then, standings_then, steps_of
-from storyloop.core.words import IterationStatus, MachineState, RunStatus
+from storyloop.core.words import IterationStatus, MachineState, RunStatus, StoryState
 
 MOST_FACTS = 5_000  # far more than any of these runs can have: who comes here does not end
 HUMANS = QuestionAnswered | StoryApproved | StoryRejected | StorySkipped | StoryReopened | RequestRefused

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 
 from storyloop.core.effects import CallAgent, LandStory, RunCommand
 from storyloop.core.facts import Ending, Measured, Suspicion, SuspicionKind
-from storyloop.core.progress import Doubting, StoryState
 from storyloop.core.purpose import Checking, Trying
+from storyloop.core.stages import Doubting
+from storyloop.core.words import StoryState
 
 NEW = ("tests/test_x.py", "tests/test_y.py")
 SLOW = replace(GREEN, ending=Ending.TIMEOUT, exit_status=None, reason="it had not ended after 30 s")

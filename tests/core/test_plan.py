@@ -45,7 +45,7 @@ from storyloop.core.effects import (
 )
 from storyloop.core.errand import Owed
 from storyloop.core.policy import Budget, Command, Drain, OnExhausted, Require, WorktreePolicy
-from storyloop.core.progress import ParkedFor, StoryState
+from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import (
     Baselining,
     Checking,
@@ -57,7 +57,7 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.spec import Story
 from storyloop.core.usage import Usage
-from storyloop.core.words import IterationStatus, MachineState, RunStatus
+from storyloop.core.words import IterationStatus, MachineState, RunStatus, StoryState
 
 
 def keys_to_end(run: Run, **how: Any) -> list[str]:

@@ -83,11 +83,11 @@ from storyloop.core.events import (
 from storyloop.core.facts import Answered, Failed, Failure, Finding
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import Budget, Command, Drain, Limits, OnExhausted, Policy, WorktreePolicy
-from storyloop.core.progress import ParkedFor, StoryState
+from storyloop.core.progress import ParkedFor
 from storyloop.core.purpose import Baselining, Checking, Demonstrating, Probing, Purpose, SettingUp
 from storyloop.core.reduce import fold, reduce
 from storyloop.core.usage import Spending, Usage
-from storyloop.core.words import IterationStatus, MachineState, RunStatus
+from storyloop.core.words import IterationStatus, MachineState, RunStatus, StoryState
 
 # --- the table of moves -----------------------------------------------------------------------------------
 

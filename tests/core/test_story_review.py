@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from storyloop.core.bounds import bounds
 from storyloop.core.effects import CallAgent, FinishRun
 from storyloop.core.policy import Budget, Drain, Policy, ReviewPolicy, StoryBudget
-from storyloop.core.progress import Building, ReviewEnd, StoryState
-from storyloop.core.words import RunStatus
+from storyloop.core.stages import Building, ReviewEnd
+from storyloop.core.words import RunStatus, StoryState
 
 ONE = (story("US-001"),)
 FIRST, SECOND = "The sum is wrong for negative numbers", "Nobody closes the file that was opened"

@@ -22,9 +22,10 @@ from msgspec.structs import replace
 
 from storyloop.core.effects import CallAgent, Effect, LandStory, LeaveStory, ParkRun, RunCommand, StartStory, TakeUp
 from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, WorktreePolicy
-from storyloop.core.progress import Building, Landing, Reconciling, StoryState
 from storyloop.core.purpose import Checking, SettingUpLane
+from storyloop.core.stages import Building, Landing, Reconciling
 from storyloop.core.train import turn_of
+from storyloop.core.words import StoryState
 
 
 def owed_for(run: Run, name: str) -> Effect:

@@ -5,9 +5,9 @@ from msgspec.structs import replace
 
 from storyloop.core.effects import FinishRun
 from storyloop.core.events import RunUndone
-from storyloop.core.progress import StoryState
 from storyloop.core.reduce import fold
 from storyloop.core.undoing import review_then, standings_then, step_called, steps_of
+from storyloop.core.words import StoryState
 
 SPEC = spec_of(story("US-001"), story("US-002", verify=()))
 

@@ -12,10 +12,10 @@ import click
 
 from storyloop.cli.json_text import json_line
 from storyloop.core.events import CallEnded, CallStarted, Event
-from storyloop.core.progress import StoryState
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import standing_of
+from storyloop.core.stages import standing_of
+from storyloop.core.words import StoryState
 from storyloop.views.account import Account
 from storyloop.views.history import lines_of
 from storyloop.views.report import report_json, summary

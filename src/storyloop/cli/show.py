@@ -12,7 +12,7 @@ from storyloop.cli.stories import require_story
 from storyloop.core.errand import Owed, Waiting
 from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of
+from storyloop.core.stages import errand_of
 from storyloop.core.words import RunStatus
 from storyloop.views.history import history
 from storyloop.views.learnt import knowledge_json, knowledge_lines

@@ -7,7 +7,7 @@ import click
 
 from storyloop.cli.here import here, identity_of
 from storyloop.core.errors import UserError
-from storyloop.core.progress import StoryState
+from storyloop.core.words import StoryState
 from storyloop.undoing import steps, stories_in_hand, target
 from storyloop.undoing import undo as walked_back
 from storyloop.wiring import make_service

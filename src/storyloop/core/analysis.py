@@ -16,9 +16,9 @@ from storyloop.core.events import CallEnded, Event
 from storyloop.core.evidence import Judged
 from storyloop.core.judge import shortfall_of
 from storyloop.core.policy import Drain, Require
-from storyloop.core.progress import Judging, Landing, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.spec import Story
+from storyloop.core.stages import Judging, Landing, Work
 from storyloop.core.steps import chain_of, with_errand
 from storyloop.core.words import DevelopmentStatus
 

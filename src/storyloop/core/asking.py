@@ -17,7 +17,8 @@ from storyloop.core.errand import Shortfall
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event, QuestionAnswered, StorySetAside, StoryTakenUp, WaitEnded
 from storyloop.core.policy import Policy
-from storyloop.core.progress import Asking, Building, Progress, Reply, TakingUp, Work
+from storyloop.core.progress import Progress, Reply
+from storyloop.core.stages import Asking, Building, TakingUp, Work
 from storyloop.core.steps import expect, work_of
 from storyloop.core.train import with_lane, without_lane
 

@@ -16,7 +16,9 @@ from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.judge import GreenButPartial, Passed, Short, gating_failures, judge, owed_measurements
 from storyloop.core.passing import accepted, afforded, passing, rejected, tried_anew
 from storyloop.core.policy import AgentRef, Drain, OnExhausted, Require, Tampering, Way
-from storyloop.core.progress import (
+from storyloop.core.purpose import RUN, Checking, Demonstrating, Reproving
+from storyloop.core.review import issues_to_mend, owed_after_fix, story_reviewed
+from storyloop.core.stages import (
     Building,
     Doubting,
     Judging,
@@ -26,14 +28,12 @@ from storyloop.core.progress import (
     Proving,
     Red,
     ReviewEnd,
-    StoryState,
     Work,
+    errand_of,
 )
-from storyloop.core.purpose import RUN, Checking, Demonstrating, Reproving
-from storyloop.core.review import issues_to_mend, owed_after_fix, story_reviewed
-from storyloop.core.steps import errand_of, expect, with_errand, work_of
+from storyloop.core.steps import expect, with_errand, work_of
 from storyloop.core.train import in_line
-from storyloop.core.words import DevelopmentStatus
+from storyloop.core.words import DevelopmentStatus, StoryState
 
 _MOST_RED = 6  # commands whose output is carried to the next attempt,
 _TAIL_CHARACTERS = 4_000  # and how much of each

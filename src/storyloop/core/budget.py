@@ -16,10 +16,10 @@ import msgspec
 from msgspec.structs import replace
 
 from storyloop.core.policy import AgentRef, Budget, StoryBudget
-from storyloop.core.progress import Ledger, Progress, Work
+from storyloop.core.progress import Ledger, Progress
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of, is_calling
+from storyloop.core.stages import Work, errand_of, is_calling
 from storyloop.core.usage import Amounts
 
 _NEARLY = 0.8

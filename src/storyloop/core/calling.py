@@ -27,11 +27,22 @@ from storyloop.core.feedback import declined
 from storyloop.core.passing import afforded, not_reviewed
 from storyloop.core.planning import heard, plan_moved
 from storyloop.core.policy import WRITING_DRAINS, Drain
-from storyloop.core.progress import Building, Describing, Judging, Planning, Reconciling, TakingUp, Wording, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.review import as_development, disputed, is_disputed, review_failed, reviewed
 from storyloop.core.run_state import SNIPPET_CHARACTERS, phase_key
-from storyloop.core.steps import chain_of, errand_of, expect, with_errand, work_of
+from storyloop.core.stages import (
+    AGENTS_TURN,
+    Building,
+    Describing,
+    Judging,
+    Planning,
+    Reconciling,
+    TakingUp,
+    Wording,
+    Work,
+    errand_of,
+)
+from storyloop.core.steps import chain_of, expect, with_errand, work_of
 from storyloop.core.train import in_line, is_in_line
 from storyloop.core.turn import not_reconciled, reconciled, turn_come
 from storyloop.core.usage import Spending
@@ -125,7 +136,7 @@ def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
 def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
     """The story whose agent's turn it is, with the errand and the counters that the turn goes by."""
     work = work_of(run, story, event)
-    expect(isinstance(work.stage, Planning | Building | Judging | Reconciling | Describing | Wording), run, event)
+    expect(type(work.stage) in AGENTS_TURN, run, event)
     return work, *errand_of(work)
 
 

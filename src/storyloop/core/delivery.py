@@ -17,9 +17,10 @@ from storyloop.core.effects import Effect, OpenPullRequest, PushBranch
 from storyloop.core.events import BranchPushed, DeliveryFailed, PullRequestOpened
 from storyloop.core.feedback import answers_owed
 from storyloop.core.policy import Drain, Policy
-from storyloop.core.progress import Delivery, Progress, Wording, Work
+from storyloop.core.progress import Delivery, Progress
 from storyloop.core.purpose import RUN, label_of
 from storyloop.core.review import is_shipped
+from storyloop.core.stages import Wording, Work
 from storyloop.core.steps import expect, fresh_continuation
 from storyloop.core.words import RunStatus
 

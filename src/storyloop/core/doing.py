@@ -5,7 +5,7 @@ from storyloop.core.draft import Draft
 from storyloop.core.feedback import is_between_looks, is_unplanned
 from storyloop.core.planning import planning_state
 from storyloop.core.policy import Drain
-from storyloop.core.progress import (
+from storyloop.core.stages import (
     Approving,
     Asking,
     Closing,
@@ -16,10 +16,11 @@ from storyloop.core.progress import (
     Proving,
     TakingUp,
     Work,
+    errand_of,
     is_set_aside,
     waiting_of,
 )
-from storyloop.core.steps import errand_of, is_initializing
+from storyloop.core.steps import is_initializing
 from storyloop.core.words import MachineState
 
 _WAITING = MachineState.WAITING  # Python 3.11 takes long to look up a member

@@ -24,13 +24,11 @@ from storyloop.core.progress import (
     Opening,
     Parked,
     Progress,
-    Review,
     StoryProgress,
-    Work,
-    is_set_aside,
 )
 from storyloop.core.run_state import IterationRecord, Learnt, RunState, RunSteps
 from storyloop.core.spec import Spec
+from storyloop.core.stages import Review, Work, is_set_aside
 from storyloop.core.usage import Amounts, Spending, Usage
 from storyloop.core.words import MachineState, RunStatus
 

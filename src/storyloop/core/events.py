@@ -13,9 +13,10 @@ from storyloop.core.facts import CallReport, Finding, Measured, Pin, Suspicion
 from storyloop.core.forge import DeliveryStep, ForgeCheck, Pushed, Thread, Trouble
 from storyloop.core.knowledge import ProjectKnowledge, StoryChanges
 from storyloop.core.policy import AgentRef, Drain, Policy
-from storyloop.core.progress import Feedback, ParkedFor, Review, StoryProgress
+from storyloop.core.progress import Feedback, ParkedFor, StoryProgress
 from storyloop.core.purpose import Purpose
 from storyloop.core.spec import Spec
+from storyloop.core.stages import Review
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True):

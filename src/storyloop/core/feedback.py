@@ -20,10 +20,12 @@ from storyloop.core.events import Event, FeedbackSeen, ThreadAnswered, ThreadRes
 from storyloop.core.facts import Answered, Malformed, Outcome
 from storyloop.core.forge import ForgeCheck, Thread
 from storyloop.core.policy import Drain, Policy
-from storyloop.core.progress import Concern, Feedback, Leaving, ParkedFor, Progress, StoryState, Work
+from storyloop.core.progress import Concern, Feedback, ParkedFor, Progress
 from storyloop.core.purpose import LOOKING
 from storyloop.core.spec import Criterion, Spec, Story
+from storyloop.core.stages import Leaving, Work
 from storyloop.core.steps import expect, is_opening
+from storyloop.core.words import StoryState
 
 MOST_CONCERNS = 50  # of a run
 MARK = "<!-- storyloop:"  # how each of our comments ends; who looks for one of them looks for this

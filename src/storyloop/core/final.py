@@ -14,9 +14,10 @@ from storyloop.core.draft import Draft
 from storyloop.core.events import CommandMeasured, FinalProofBegun, WorktreeScrubbed
 from storyloop.core.evidence import Evidence, Reading
 from storyloop.core.policy import Policy
-from storyloop.core.progress import Measurement, Progress, StoryState
+from storyloop.core.progress import Measurement, Progress
 from storyloop.core.purpose import FinalChecking, FinalDemonstrating, FinalPurpose
 from storyloop.core.steps import block_all_dependents, expect
+from storyloop.core.words import StoryState
 
 _MOST_TAILS = 12  # commands whose output is kept for the stories that go back,
 _TAIL_CHARACTERS = 1_200  # and how much of each

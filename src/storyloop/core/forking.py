@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from storyloop.core.draft import Draft
 from storyloop.core.errand import Errand
 from storyloop.core.events import RunForked
-from storyloop.core.progress import Delivery, Work
+from storyloop.core.progress import Delivery
+from storyloop.core.stages import Work
 from storyloop.core.steps import expect
 from storyloop.core.words import RunStatus
 

@@ -18,12 +18,12 @@ from storyloop.core.evidence import reading_of
 from storyloop.core.feedback import drain_of
 from storyloop.core.judge import owed_probes
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Building, Closing, Landing, Leaving, Preparing, StoryState, Work
 from storyloop.core.purpose import RUN, Probing
 from storyloop.core.review import fix_landed, fix_left
+from storyloop.core.stages import Building, Closing, Landing, Leaving, Preparing, Work
 from storyloop.core.steps import block_dependents, expect, fresh_continuation, work_of
 from storyloop.core.train import with_lane, without_lane
-from storyloop.core.words import IterationStatus
+from storyloop.core.words import IterationStatus, StoryState
 
 
 def story_started(run: Draft, event: StoryStarted) -> None:

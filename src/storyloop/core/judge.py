@@ -12,9 +12,9 @@ from storyloop.core.artifacts import DevelopmentResult
 from storyloop.core.errand import Shortfall, attempt_of
 from storyloop.core.evidence import Evidence
 from storyloop.core.policy import Drain, Policy, Require
-from storyloop.core.progress import Landing, Preparing, Proving, Work
 from storyloop.core.purpose import Checking, Demonstrating, Probing, Trying
 from storyloop.core.spec import Spec, Story
+from storyloop.core.stages import Landing, Preparing, Proving, Work
 from storyloop.core.words import DevelopmentStatus
 
 

@@ -10,11 +10,12 @@ from storyloop.core.evidence import Evidence, reading_of
 from storyloop.core.facts import Finding
 from storyloop.core.feedback import is_unplanned
 from storyloop.core.final import final_proof_failed
-from storyloop.core.progress import Leaving, Ledger, Progress, StoryProgress, StoryState
+from storyloop.core.progress import Ledger, Progress, StoryProgress
 from storyloop.core.purpose import SettingUp, SettingUpLane
 from storyloop.core.run_state import RunState
+from storyloop.core.stages import Leaving
 from storyloop.core.steps import expect, work_of
-from storyloop.core.words import MachineState, RunStatus
+from storyloop.core.words import MachineState, RunStatus, StoryState
 
 
 def opened(event: RunOpened) -> RunState:

@@ -16,10 +16,11 @@ from storyloop.core.evidence import Reading, reading_of
 from storyloop.core.facts import Suspicion, SuspicionKind
 from storyloop.core.judge import owed_tries
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Approving, Describing, Doubting, Landing, Progress, ReviewEnd, Work
+from storyloop.core.progress import Progress
 from storyloop.core.purpose import RUN, Trying
 from storyloop.core.review import is_reviewed_alone, story_review_asked
-from storyloop.core.steps import errand_of, expect, fresh_continuation, with_errand, work_of
+from storyloop.core.stages import Approving, Describing, Doubting, Landing, ReviewEnd, Work, errand_of
+from storyloop.core.steps import expect, fresh_continuation, with_errand, work_of
 from storyloop.core.train import in_line
 from storyloop.core.words import DevelopmentStatus
 

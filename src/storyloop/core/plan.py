@@ -50,30 +50,7 @@ from storyloop.core.final import is_final_proof_due
 from storyloop.core.judge import owed_probes
 from storyloop.core.passing import approval_line
 from storyloop.core.policy import AgentRef, Command, Policy
-from storyloop.core.progress import (
-    Approving,
-    Asking,
-    Building,
-    Closing,
-    Describing,
-    Doubting,
-    Judging,
-    Landing,
-    Leaving,
-    ParkedFor,
-    Planned,
-    Planning,
-    Preparing,
-    Progress,
-    Proving,
-    Reconciling,
-    StoryState,
-    TakingUp,
-    Wording,
-    Work,
-    is_set_aside,
-    waiting_of,
-)
+from storyloop.core.progress import ParkedFor, Progress
 from storyloop.core.purpose import (
     RUN,
     Baselining,
@@ -91,9 +68,31 @@ from storyloop.core.purpose import (
 from storyloop.core.review import is_review_due, is_shipped
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import ready
-from storyloop.core.steps import errand_of, is_calling
+from storyloop.core.stages import (
+    Approving,
+    Asking,
+    Building,
+    Closing,
+    Describing,
+    Doubting,
+    Judging,
+    Landing,
+    Leaving,
+    Planned,
+    Planning,
+    Preparing,
+    Proving,
+    Reconciling,
+    TakingUp,
+    Wording,
+    Work,
+    errand_of,
+    is_calling,
+    is_set_aside,
+    waiting_of,
+)
 from storyloop.core.train import free_lane, is_in_line, lands, turn_of
-from storyloop.core.words import RunStatus
+from storyloop.core.words import RunStatus, StoryState
 
 
 def plan(state: RunState) -> tuple[Effect, ...]:

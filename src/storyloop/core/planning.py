@@ -18,9 +18,10 @@ from storyloop.core.facts import Answered, Malformed, Outcome
 from storyloop.core.feedback import heard_triage, is_unplanned, triaged, with_work
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain, Policy, Require
-from storyloop.core.progress import Planned, Planning, StoryProgress, Work, waiting_of
+from storyloop.core.progress import StoryProgress
 from storyloop.core.purpose import RUN, label_of
 from storyloop.core.spec_file import dump_spec
+from storyloop.core.stages import Planned, Planning, Work, waiting_of
 from storyloop.core.steps import fresh_continuation
 from storyloop.core.words import MachineState
 

@@ -10,30 +10,16 @@ from enum import StrEnum
 
 import msgspec
 
-from storyloop.core.artifacts import Asks, CommitMessage, DevelopmentResult, Issue, PrText, Question, Triage
+from storyloop.core.artifacts import Asks, PrText, Question
 from storyloop.core.chain import CoolingTable
-from storyloop.core.continuation import ContinuationState
-from storyloop.core.errand import Errand, Waiting
 from storyloop.core.evidence import Evidence, Judged
-from storyloop.core.facts import Finding, Pin, Suspicion
+from storyloop.core.facts import Finding, Suspicion
 from storyloop.core.forge import ForgeCheck, Pushed, Thread
-from storyloop.core.policy import Drain
-from storyloop.core.purpose import Checking, Demonstrating, FinalPurpose, Reproving, Trying, label_of
+from storyloop.core.purpose import FinalPurpose
 from storyloop.core.spec import Spec
+from storyloop.core.stages import Closing, Review, TakingUp, Work
 from storyloop.core.usage import Amounts, Spending
-
-
-class StoryState(StrEnum):
-    """Where a story stands, as every face shows it."""
-
-    OPEN = "open"
-    BUILDING = "building"
-    WAITING = "waiting"  # for a human
-    PROVING = "proving"
-    LANDING = "landing"
-    PASSED = "passed"
-    BLOCKED = "blocked"
-    SKIPPED = "skipped"
+from storyloop.core.words import StoryState
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -62,189 +48,7 @@ class StoryProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     unproven_commit: bool = False  # `on_exhausted = "commit"`: committed without proof
     author: str = ""  # the agent whose work landed,
     landed: int = 0  # the greater, the later; 0 for one that has not
-    review: "Review | None" = None  # of what landed, where stories are reviewed one by one
-
-
-class Red(msgspec.Struct, frozen=True):
-    """A command that was not green on an attempt, and the end of what it printed (bounded)."""
-
-    evidence: Evidence
-    tail: str
-
-
-class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
-    """Before the first call: handover of an older iteration removed, proofs tried on the untouched tree."""
-
-    probed: tuple[int, ...] = ()
-
-
-class Planning(msgspec.Struct, frozen=True, kw_only=True, tag="planning"):
-    """The run's own errand for the stories of a free-form spec."""
-
-    tries: int = 0  # plans that were not valid
-    fault: str = ""  # what was wrong with the last of them, bounded
-
-
-class Planned(msgspec.Struct, frozen=True, tag="planned"):
-    """The stories are known, and still to be written down."""
-
-    spec: Spec
-    triage: Triage | None = None  # what they were made of, where that is feedback
-
-
-class Building(msgspec.Struct, frozen=True, tag="building"):
-    """The agent's turn: the errand says what is owed."""
-
-
-class Proving(msgspec.Struct, frozen=True, kw_only=True, tag="proving"):
-    """Our turn: checks and proofs are run on the tree that the agent left."""
-
-    result: DevelopmentResult
-    tree: str
-    owed: tuple[Checking | Demonstrating | Reproving, ...]  # what is still to be run on this tree, in order
-    measured: tuple[Evidence, ...] = ()
-    red: tuple["Red", ...] = ()
-    again: "Landing | None" = None  # it was proven in its lane: now it is on the branch as that has become meanwhile
-
-
-class Judging(msgspec.Struct, frozen=True, kw_only=True, tag="judging"):
-    """All that gates is green: somebody is asked to read, for criteria that no command proves or as a reviewer."""
-
-    landing: "Landing"
-    drain: Drain = Drain.ANALYSIS
-    before: ContinuationState  # the story's counters as the attempt left them: what follows goes on from there
-
-
-class Reconciling(msgspec.Struct, frozen=True, kw_only=True, tag="reconciling"):
-    """Proven in its lane, but what has landed meanwhile changed the same places: the conflict errand is asked."""
-
-    landing: "Landing"
-    before: ContinuationState
-
-
-class Doubting(msgspec.Struct, frozen=True, kw_only=True, tag="doubting"):
-    """Proven, with new tests: whether they fail without the work is tried, until one command is red."""
-
-    landing: "Landing"
-    owed: tuple[Trying, ...]
-
-
-class Describing(msgspec.Struct, frozen=True, kw_only=True, tag="describing"):
-    """Proven; a commit errand, where one is bound, words the message."""
-
-    landing: "Landing"
-    errand: Errand
-    cs: ContinuationState
-
-
-class Landing(msgspec.Struct, frozen=True, kw_only=True, tag="landing"):
-    """Proven: exactly this tree is owed a commit. `at` dates it, so that doing it twice gives one commit.
-
-    Work that was proven in a lane waits here for its turn, without a worktree.
-    """
-
-    result: DevelopmentResult
-    tree: str
-    evidence: tuple[Evidence, ...]
-    at: datetime
-    note: str = ""
-    judged: tuple[Judged, ...] = ()
-    message: CommitMessage | None = None
-
-
-class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
-    """Given up or skipped: the work is pinned and the worktree goes back to the last good commit."""
-
-    state: StoryState
-    reason: str
-    at: datetime
-    evidence: tuple[Evidence, ...] = ()
-    commit_unproven: bool = False
-
-
-class Asking(msgspec.Struct, frozen=True, kw_only=True, tag="asking"):
-    """The agent has a question. Once its work is set aside, other stories go on, and only the reply is waited for."""
-
-    question: Question
-    at: datetime
-    set_aside: bool = False
-
-
-class TakingUp(msgspec.Struct, frozen=True, tag="taking_up"):
-    """The question has its reply: the work is owed to be put onto the branch's tip as that is now."""
-
-
-class Approving(msgspec.Struct, frozen=True, tag="approving"):
-    """Proven; a human is to look at it before it is committed."""
-
-    landing: "Landing"
-
-
-class Wording(msgspec.Struct, frozen=True, tag="wording"):
-    """The run's own errand for the words of its pull request."""
-
-
-class Closing(msgspec.Struct, frozen=True, tag="closing"):
-    """The iteration is over; its handover is still to be removed."""
-
-
-Stage = (
-    Planning
-    | Planned
-    | Preparing
-    | Building
-    | Asking
-    | TakingUp
-    | Proving
-    | Judging
-    | Reconciling
-    | Doubting
-    | Approving
-    | Describing
-    | Landing
-    | Leaving
-    | Wording
-    | Closing
-)
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """One iteration over one story, in hand; or, where the story is `RUN`, one pass over work of the run's own."""
-
-    story: str
-    iteration: int
-    head: str  # the branch's tip when it began, or when it was last put onto it
-    tree: str  # and its tree
-    lane: int | None = 0  # the worktree that it has: 0 is the run's own; None while it waits for one
-    turns: int = 0  # how often it was put onto the tip, to land there
-    since: str = ""  # where it began, if others had landed by then
-    clashes: tuple[str, ...] = ()  # files in which both sides of a clash still stand
-    errand: Errand
-    cs: ContinuationState
-    analysis: Errand | None = None  # of all its attempts: each one that is green asks it again
-    reviewer: Errand | None = None  # likewise,
-    review: "Review | None" = None  # and what it found
-    conflict: Errand | None = None  # the same for its clashes with what has landed
-    stage: Stage = Preparing()
-    green_before: tuple[int, ...] = ()
-    pin: Pin | None = None  # the worktree's files when the last call ended
-    wanting: str = ""  # the tree that the last attempt left, once it was found wanting,
-    tried: tuple[str, ...] = ()  # and those of the attempts before it
-    changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded
-    secrets: tuple[str, ...] = ()  # known secrets in them, each with its file: such work is not proven, nor committed
-    suspicions: tuple[Suspicion, ...] = ()  # what in them bends their own proof
-    new_tests: tuple[str, ...] = ()  # of them, the files in which a new test stands
-    red: tuple[Red, ...] = ()  # what was not green at the last proof
-    green: Proving | None = None  # the last proof, if all of it was green and only the agent saw more to do
-    calls: int = 0  # of all its errands
-    spending: Spending = Spending()  # of its ended calls
-    snippet: str = ""
-    hint: str = ""  # why it is taken up again: a human's words, or what the final proof found
-
-    @property
-    def label(self) -> str:
-        """What keys and files name it by."""
-        return label_of(self.story)
+    review: Review | None = None  # of what landed, where stories are reviewed one by one
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -282,40 +86,6 @@ class FinalProof(msgspec.Struct, frozen=True, kw_only=True):
     measured: tuple[Measurement, ...] = ()
     returns: int = 0  # rounds that sent stories back to their authors
     returned: tuple[str, ...] = ()  # these stories
-
-
-class OpenIssue(msgspec.Struct, frozen=True, kw_only=True):
-    """An issue that a review found, as it was last seen, under the fingerprint of its first sighting."""
-
-    fingerprint: str
-    issue: Issue
-
-
-class ReviewEnd(StrEnum):
-    """How a review ended; all but the first leave something for a human to look at."""
-
-    CONVERGED = "converged"
-    NO_PROGRESS = "no progress"
-    OSCILLATION = "oscillation"
-    CYCLES = "review cycles used up"
-    FIXES = "fix attempts used up"
-    UNAVAILABLE = "no review could be had"
-
-
-class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What reviewers found, and what became of it."""
-
-    cycles: int = 0  # begun so far
-    tip: str = ""  # the commit that was or is being reviewed, or the fix behind it; empty before the first cycle
-    seen: str = ""  # the commit that the last valid review had read
-    open: tuple[OpenIssue, ...] = ()
-    mended: tuple[OpenIssue, ...] = ()  # were open and were not found again
-    account: str = ""  # what was last said to have been done about the open ones
-    suspicions: tuple[Suspicion, ...] = ()  # what the next reviewer should look at in the last fix
-    commits: tuple[str, ...] = ()
-    pins: tuple[str, ...] = ()  # refs that keep fixes which were not green
-    end: ReviewEnd | None = None
-    reason: str = ""
 
 
 class Concern(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -453,30 +223,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     inbox_seen: int = 0
 
 
-def waiting_of(work: Work) -> Waiting | None:
-    """What this work waits for, if it waits."""
-    match work.stage:
-        case Planning() | Building() | Wording():
-            errand = work.errand
-        case Judging(drain=drain):
-            errand = work.reviewer if drain is Drain.REVIEW else work.analysis
-        case Reconciling():
-            errand = work.conflict
-        case Describing(errand=errand):
-            pass
-        case _:
-            return None
-    return errand.stage if errand is not None and isinstance(errand.stage, Waiting) else None
-
-
 def files_in_hand(progress: Progress) -> str:
     """The tree that the run's own worktree is to hold: what the work in it has made so far, else the branch's tip."""
     for work in progress.work.values():
         if work.lane == 0 and not isinstance(work.stage, TakingUp | Closing) and work.pin is not None:
             return work.pin.tree
     return progress.tip_tree
-
-
-def is_set_aside(work: Work) -> bool:
-    """Whether it waits for a reply with its files out of the way."""
-    return isinstance(work.stage, Asking) and work.stage.set_aside

@@ -63,7 +63,7 @@ from storyloop.core.iteration import handover_cleaned, handover_written, landed,
 from storyloop.core.opening import baselined, lane_set_up, opened, set_up, worktree_lost, worktree_opened
 from storyloop.core.passing import approved, tried
 from storyloop.core.planning import planning_begun, planning_due, spec_planned
-from storyloop.core.progress import Asking, Parked, StoryState
+from storyloop.core.progress import Parked
 from storyloop.core.purpose import (
     LOOKING,
     RUN,
@@ -80,10 +80,11 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.review import is_shipped, review_reopened, review_started
 from storyloop.core.run_state import RunState
+from storyloop.core.stages import Asking
 from storyloop.core.steps import expect, is_opening
 from storyloop.core.undoing import undone
 from storyloop.core.wishes import inbox_seen, reopened, resumed, skipped
-from storyloop.core.words import MachineState, RunStatus
+from storyloop.core.words import MachineState, RunStatus, StoryState
 
 _RUNNING = RunStatus.RUNNING  # Python 3.11 takes long to look up a member
 # Looked up by type with every event, which is quicker than `isinstance`. What humans do, they do to runs that are not

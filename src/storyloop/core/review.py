@@ -30,21 +30,11 @@ from storyloop.core.feedback import is_left_red, is_no_work
 from storyloop.core.judge import shortfall_of
 from storyloop.core.knowledge import StoryChanges
 from storyloop.core.policy import Drain, Policy
-from storyloop.core.progress import (
-    Building,
-    Closing,
-    Landing,
-    Leaving,
-    OpenIssue,
-    Progress,
-    Review,
-    ReviewEnd,
-    StoryState,
-    Work,
-)
+from storyloop.core.progress import Progress
 from storyloop.core.purpose import RUN, Checking, Reproving, label_of
+from storyloop.core.stages import Building, Closing, Landing, Leaving, OpenIssue, Review, ReviewEnd, Work
 from storyloop.core.steps import chain_of, expect, fresh_continuation
-from storyloop.core.words import DevelopmentStatus, FixStatus
+from storyloop.core.words import DevelopmentStatus, FixStatus, StoryState
 
 _MOST_TOLD, _MOST_WORDS = 20, 800  # issues that the next attempt at a story is told, and characters of each
 _NEAR = 8  # lines between two sightings of one issue,

@@ -15,7 +15,8 @@ import msgspec
 from storyloop.core.errors import IllegalTransition, ImpossibleState, ProgrammerError, are_counts, require_counts
 from storyloop.core.knowledge import NotedKnowledge, ProjectKnowledge, StoryChanges, merge_story
 from storyloop.core.policy import Drain, Policy
-from storyloop.core.progress import Progress, Work
+from storyloop.core.progress import Progress
+from storyloop.core.stages import Work
 from storyloop.core.transitions import ENDED, ENDINGS, LEGAL, STATUS
 from storyloop.core.usage import Usage, add_known
 from storyloop.core.words import IterationStatus, MachineState, RunStatus

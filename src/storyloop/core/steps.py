@@ -4,26 +4,12 @@ from msgspec.structs import replace
 
 from storyloop.core.continuation import ContinuationState
 from storyloop.core.draft import Draft
-from storyloop.core.errand import Calling, Errand
+from storyloop.core.errand import Errand
 from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import Event
 from storyloop.core.policy import AgentRef, Drain, Policy
-from storyloop.core.progress import (
-    Approving,
-    Asking,
-    Building,
-    Describing,
-    Doubting,
-    Judging,
-    Landing,
-    Leaving,
-    Preparing,
-    Proving,
-    Reconciling,
-    StoryState,
-    TakingUp,
-    Work,
-)
+from storyloop.core.stages import Describing, Judging, Reconciling, Work
+from storyloop.core.words import StoryState
 
 
 def fresh_continuation(policy: Policy) -> ContinuationState:
@@ -48,32 +34,6 @@ def chain_of(run: Draft, drain: Drain, *, attempt: int = 0, work: Work | None = 
     if work is not None and isinstance(work.stage, Judging):
         authors = {work.errand.ref.agent}
     return tuple(sorted(chain, key=lambda ref: ref.agent in authors))
-
-
-# Every call begins and ends with these two questions, so who has but its own errand is told at once.
-_WITH_ANOTHER: frozenset[type] = frozenset({Describing, Judging, Reconciling})
-
-
-def errand_of(work: Work) -> tuple[Errand, ContinuationState]:
-    """The errand that is this story's turn now, with the counters it runs on."""
-    if type(work.stage) not in _WITH_ANOTHER:
-        return work.errand, work.cs
-    match work.stage:
-        case Describing(errand=errand, cs=cs):
-            return errand, cs
-        case Judging(drain=Drain.REVIEW) if work.reviewer is not None:
-            return work.reviewer, work.cs
-        case Judging() if work.analysis is not None:
-            return work.analysis, work.cs
-        case Reconciling() if work.conflict is not None:
-            return work.conflict, work.cs
-        case _:
-            return work.errand, work.cs
-
-
-def is_calling(work: Work) -> bool:
-    """Whether an agent is at work for it."""
-    return isinstance(errand_of(work)[0].stage, Calling)
 
 
 def with_errand(run: Draft, work: Work, errand: Errand, cs: ContinuationState) -> Work:
@@ -126,39 +86,6 @@ def block_all_dependents(run: Draft) -> None:
     ended = (StoryState.BLOCKED, StoryState.SKIPPED)
     for name in [name for name, s in run.stories.items() if s.state in ended and s.blocked_by is None]:
         block_dependents(run, name)
-
-
-_STANDING: dict[type, StoryState] = {
-    Preparing: StoryState.BUILDING,
-    Building: StoryState.BUILDING,
-    Asking: StoryState.WAITING,
-    TakingUp: StoryState.BUILDING,
-    Proving: StoryState.PROVING,
-    Judging: StoryState.PROVING,
-    Reconciling: StoryState.BUILDING,
-    Doubting: StoryState.PROVING,
-    Approving: StoryState.WAITING,
-    Describing: StoryState.LANDING,
-    Landing: StoryState.LANDING,
-    Leaving: StoryState.BUILDING,
-}
-
-
-def standing_of(work: Work, settled: StoryState) -> StoryState:
-    """What a story in hand shows as its state."""
-    return _STANDING.get(type(work.stage), settled)
-
-
-def can_be_left(work: Work) -> bool:
-    """A story in hand can be skipped unless a call is under way or its proven tree is being committed.
-
-    One that was proven in its lane can be, as long as its turn has not come.
-    """
-    if isinstance(work.stage, Landing):
-        return work.lane is None
-    return not is_calling(work) and isinstance(
-        work.stage, Preparing | Building | Asking | TakingUp | Proving | Judging | Reconciling | Approving
-    )
 
 
 def is_opening(run: Draft) -> bool:

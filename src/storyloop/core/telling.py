@@ -5,8 +5,9 @@ import msgspec
 from storyloop.core.artifacts import Issue
 from storyloop.core.errand import Mode
 from storyloop.core.policy import Drain, Require, Way
-from storyloop.core.progress import Concern, Red, Reply
+from storyloop.core.progress import Concern, Reply
 from storyloop.core.spec import Story
+from storyloop.core.stages import Red
 from storyloop.core.words import DevelopmentStatus, FixStatus
 
 

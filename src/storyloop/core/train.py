@@ -18,18 +18,9 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from storyloop.core.draft import Draft
-from storyloop.core.progress import (
-    Approving,
-    Asking,
-    Closing,
-    Landing,
-    Lane,
-    Leaving,
-    Progress,
-    Proving,
-    StoryState,
-    Work,
-)
+from storyloop.core.progress import Lane, Progress
+from storyloop.core.stages import Approving, Asking, Closing, Landing, Leaving, Proving, Work
+from storyloop.core.words import StoryState
 
 
 def lane_worktree(worktree: str, lane: int) -> str:

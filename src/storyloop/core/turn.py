@@ -10,7 +10,7 @@ from storyloop.core.errand import Errand, GivenUp, Shortfall
 from storyloop.core.events import Event, StoryTakenUp
 from storyloop.core.passing import afforded
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Landing, Leaving, Reconciling, Work
+from storyloop.core.stages import Landing, Leaving, Reconciling, Work
 from storyloop.core.steps import expect, with_errand
 from storyloop.core.words import ConflictStatus, DevelopmentStatus
 

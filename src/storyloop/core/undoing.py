@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from storyloop.core.draft import Draft
 from storyloop.core.events import Event, RunUndone, StoryLanded, StoryLeft, WorktreeOpened
-from storyloop.core.progress import Closing, Review, StoryProgress, StoryState
+from storyloop.core.progress import StoryProgress
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
+from storyloop.core.stages import Closing, Review
 from storyloop.core.steps import block_all_dependents, expect
-from storyloop.core.words import IterationStatus, MachineState, RunStatus
+from storyloop.core.words import IterationStatus, MachineState, RunStatus, StoryState
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

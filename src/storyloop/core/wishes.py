@@ -9,19 +9,11 @@ from storyloop.core.events import RunResumed, StoryReopened, StorySkipped
 from storyloop.core.feedback import is_unplanned
 from storyloop.core.final import proven_anew
 from storyloop.core.policy import Policy
-from storyloop.core.progress import Leaving, Progress, StoryState
+from storyloop.core.progress import Progress
 from storyloop.core.review import is_review_due
-from storyloop.core.steps import (
-    block_all_dependents,
-    block_dependents,
-    can_be_left,
-    chain_of,
-    errand_of,
-    expect,
-    is_initializing,
-    with_errand,
-)
-from storyloop.core.words import MachineState, RunStatus
+from storyloop.core.stages import Leaving, can_be_left, errand_of
+from storyloop.core.steps import block_all_dependents, block_dependents, chain_of, expect, is_initializing, with_errand
+from storyloop.core.words import MachineState, RunStatus, StoryState
 
 
 def is_unfinished(run: Progress | Draft, policy: Policy, cycle: int) -> bool:

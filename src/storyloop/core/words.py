@@ -95,3 +95,16 @@ class SameAgentRetryReason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     INTERRUPTED = "interrupted"
     OTHER = "other"
+
+
+class StoryState(StrEnum):
+    """Where a story stands, as every face shows it."""
+
+    OPEN = "open"
+    BUILDING = "building"
+    WAITING = "waiting"  # for a human
+    PROVING = "proving"
+    LANDING = "landing"
+    PASSED = "passed"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"

@@ -13,9 +13,8 @@ from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CallEnded, CallStarted, Event
 from storyloop.core.facts import CallReport, Finding, Pin
 from storyloop.core.policy import WRITING_DRAINS, Drain
-from storyloop.core.progress import Describing, Judging, Reconciling, Work
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of, is_calling
+from storyloop.core.stages import Describing, Judging, Reconciling, Work, errand_of, is_calling
 from storyloop.core.telling import PromptValues
 from storyloop.engine.hands import Hands
 from storyloop.engine.laying import lay, lay_alone

@@ -32,11 +32,11 @@ from storyloop.core.events import (
 from storyloop.core.facts import Change, ChangeKind, Finding
 from storyloop.core.feedback import concern_of
 from storyloop.core.knowledge import StoryChanges
-from storyloop.core.progress import Closing, Landing, Leaving, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.review import gating_issues
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
+from storyloop.core.stages import Closing, Landing, Leaving, Work
 from storyloop.core.train import is_in_line
 from storyloop.engine.hands import Hands
 from storyloop.engine.lanes import close_lanes, open_lane

@@ -12,7 +12,7 @@ from storyloop.core.evidence import deserves_second_run
 from storyloop.core.facts import Change, Finding
 from storyloop.core.judge import owed_probes
 from storyloop.core.languages import belongs_to_tests
-from storyloop.core.progress import Preparing, Proving, files_in_hand
+from storyloop.core.progress import files_in_hand
 from storyloop.core.purpose import (
     RUN,
     Baselining,
@@ -28,6 +28,7 @@ from storyloop.core.purpose import (
     key_of,
 )
 from storyloop.core.run_state import RunState
+from storyloop.core.stages import Preparing, Proving
 from storyloop.engine.hands import Hands
 from storyloop.engine.laying import lay, lay_alone
 from storyloop.ports import CheckOrder, GitAccess, checks_dir

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from storyloop.core.facts import Change, Suspicion
 from storyloop.core.policy import NewTests, Tampering
-from storyloop.core.progress import Work
 from storyloop.core.run_state import RunState
+from storyloop.core.stages import Work
 from storyloop.core.tampering import Edit, Proofs, new_tests, suspicions
 from storyloop.engine.hands import Hands
 

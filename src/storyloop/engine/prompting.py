@@ -11,15 +11,14 @@ from storyloop.core.feedback import concern_of, unjudged
 from storyloop.core.forge import Thread
 from storyloop.core.knowledge import excerpt, render
 from storyloop.core.policy import Drain, Way
-from storyloop.core.progress import Describing, StoryState, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.review import gating_issues, touched_stories
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Story
-from storyloop.core.steps import errand_of
+from storyloop.core.stages import Describing, Work, errand_of
 from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.train import lane_worktree
-from storyloop.core.words import SameAgentRetryReason, Severity
+from storyloop.core.words import SameAgentRetryReason, Severity, StoryState
 from storyloop.ports import artifact_path
 from storyloop.views.report import evidence_line
 from storyloop.views.rows import evidence_rows

@@ -13,12 +13,11 @@ from storyloop.core.events import (
     StorySkipped,
 )
 from storyloop.core.passing import waiting_for_approval
-from storyloop.core.progress import Asking, Closing, Describing, StoryState, Work
 from storyloop.core.purpose import RUN
 from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import can_be_left, is_calling
-from storyloop.core.words import RunStatus
+from storyloop.core.stages import Asking, Closing, Describing, Work, can_be_left, is_calling
+from storyloop.core.words import RunStatus, StoryState
 from storyloop.ports import Request
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
+from storyloop.core.words import StoryState
 from storyloop.views.learnt import knowledge_lines
 from storyloop.views.report import headline
 from storyloop.views.rows import evidence_rows, issue_line, open_issues

@@ -5,8 +5,9 @@ import msgspec
 from storyloop.core.artifacts import Asks
 from storyloop.core.feedback import answers_owed
 from storyloop.core.forge import Thread
-from storyloop.core.progress import Concern, Feedback, StoryState
+from storyloop.core.progress import Concern, Feedback
 from storyloop.core.run_state import RunState
+from storyloop.core.words import StoryState
 from storyloop.views.words import count, one_line
 
 _MOST_REASON = 160  # characters of it in a line

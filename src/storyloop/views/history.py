@@ -52,7 +52,7 @@ from storyloop.core.facts import Answered, Failed, Interrupted, Malformed
 from storyloop.core.feedback import unjudged
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain
-from storyloop.core.progress import Concern, Feedback, StoryState, TakingUp, waiting_of
+from storyloop.core.progress import Concern, Feedback
 from storyloop.core.purpose import (
     LOOKING,
     Baselining,
@@ -68,7 +68,8 @@ from storyloop.core.purpose import (
 )
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
-from storyloop.core.steps import errand_of
+from storyloop.core.stages import TakingUp, errand_of, waiting_of
+from storyloop.core.words import StoryState
 from storyloop.views.feedback import judged_lines
 from storyloop.views.rows import final_line, review_line
 from storyloop.views.words import clock_time, count, duration

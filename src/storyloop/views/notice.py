@@ -5,10 +5,9 @@ import msgspec
 from storyloop.core.events import CallEnded, CommandMeasured, Event, LimitLearned, RunFinished, RunParked, StoryLeft
 from storyloop.core.facts import Failed, Failure
 from storyloop.core.policy import Occasion
-from storyloop.core.progress import StoryState
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
-from storyloop.core.words import RunStatus
+from storyloop.core.words import RunStatus, StoryState
 from storyloop.views.history import line_of
 from storyloop.views.report import headline, way_on
 

@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 
 from storyloop.core.evidence import Verdict
-from storyloop.core.progress import StoryState
 from storyloop.core.run_state import RunState
-from storyloop.core.words import IterationStatus
+from storyloop.core.words import IterationStatus, StoryState
 from storyloop.views.report import told_of
 from storyloop.views.rows import CheckRow, CriterionRow, StoryRow, check_rows, final_line, story_rows
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from storyloop.core.forge import PullRequest, PullRequestText
-from storyloop.core.progress import StoryState
 from storyloop.core.review import is_shipped
 from storyloop.core.run_state import RunState
+from storyloop.core.words import StoryState
 from storyloop.views.report import told_of
 from storyloop.views.rows import (
     CriterionRow,

@@ -12,10 +12,11 @@ import msgspec
 from storyloop.core.budget import nearly_spent
 from storyloop.core.evidence import Verdict
 from storyloop.core.passing import waiting_for_approval
-from storyloop.core.progress import OpenIssue, ParkedFor, StoryState
+from storyloop.core.progress import ParkedFor
 from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
-from storyloop.core.words import RunStatus
+from storyloop.core.stages import OpenIssue
+from storyloop.core.words import RunStatus, StoryState
 from storyloop.views.account import Account, Retry, Spent
 from storyloop.views.feedback import ConcernRow, concern_rows, settled_line, unsaid_line
 from storyloop.views.rows import (

@@ -14,24 +14,14 @@ from storyloop.core.evidence import Evidence, Judged, Verdict, verdict_of
 from storyloop.core.facts import Suspicion
 from storyloop.core.passing import approval_line
 from storyloop.core.policy import Command, Policy
-from storyloop.core.progress import (
-    Approving,
-    Asking,
-    Measurement,
-    OpenIssue,
-    Progress,
-    Reply,
-    ReviewEnd,
-    StoryProgress,
-    StoryState,
-    Work,
-)
+from storyloop.core.progress import Measurement, Progress, Reply, StoryProgress
 from storyloop.core.purpose import RUN
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
-from storyloop.core.steps import fresh_continuation, standing_of
-from storyloop.core.words import Severity
+from storyloop.core.stages import Approving, Asking, OpenIssue, ReviewEnd, Work, standing_of
+from storyloop.core.steps import fresh_continuation
+from storyloop.core.words import Severity, StoryState
 from storyloop.views.words import count
 
 
