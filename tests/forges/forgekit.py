@@ -1,4 +1,4 @@
-"""The forges that the contract is asked of: twins by HTTP, GitHub's by the real `gh` too, and the one in memory."""
+"""The forges that the contract is asked of: twins by HTTP, two by the real `gh` and `glab` too, and one in memory."""
 
 import os
 import shutil
@@ -112,6 +112,23 @@ def gh_world(repository: Path, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
+def glab_world(repository: Path, tmp_path: Path) -> Iterator[World]:
+    """The twin of GitLab, spoken to by the real `glab`, which is told that this host needs no TLS."""
+    if shutil.which("glab") is None:
+        pytest.skip("glab is not installed")
+    config = tmp_path / "glab"
+    config.mkdir()
+    with serving(GitLabTwin(repository)) as twin:
+        host = twin.url.removeprefix("http://")
+        said = f"token: {TOKEN}\n    api_protocol: http\n    api_host: {host}\n    user: ada\n"
+        (config / "config.yml").write_text(f"check_update: false\nhosts:\n  gitlab.localhost:\n    {said}")
+        (config / "config.yml").chmod(0o600)
+        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GLAB_CONFIG_DIR": str(config)}
+        forge = forge_of("https://gitlab.localhost/acme/shop.git", ForgePolicy(), environ)
+        yield World(forge, twin, repository)
+
+
+@pytest.fixture
 def memory_world(repository: Path) -> World:
     """The product's own fake."""
 
@@ -124,7 +141,7 @@ def memory_world(repository: Path) -> World:
     return World(MemoryForge(commit), None, repository)
 
 
-@pytest.fixture(params=[*TWINS, "gh", "memory"])
+@pytest.fixture(params=[*TWINS, "gh", "glab", "memory"])
 def world(request: pytest.FixtureRequest, repository: Path) -> Iterator[World]:
     """Each of them."""
     if request.param in TWINS:

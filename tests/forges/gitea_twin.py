@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twin import PROJECT, TOKEN, Pull, Refused, Request, Route, Twin
+from twin import PROJECT, Pull, Refused, Request, Route, Twin
 
 _R = f"/repos/{PROJECT}"
 
@@ -11,7 +11,6 @@ class GiteaTwin(Twin):
     """One repository of it."""
 
     prefix = "/api/v1"
-    authorization = f"token {TOKEN}"
     word_for_size = "limit"
     is_old = False  # before threads could be resolved
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twin import PROJECT, Pull, Refused, Request, Route, Said, Talk, Text, Twin
+from twin import PROJECT, TOKEN, Pull, Refused, Request, Route, Said, Talk, Text, Twin
 
 _P = f"/projects/{PROJECT.replace('/', '%2F')}"
 
@@ -11,6 +11,7 @@ class GitLabTwin(Twin):
     """One project of it."""
 
     prefix = "/api/v4"
+    logins = (("Authorization", f"Bearer {TOKEN}"), ("Private-Token", TOKEN))
 
     def routes(self) -> tuple[Route, ...]:
         return (
