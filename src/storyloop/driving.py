@@ -117,13 +117,17 @@ def resume_run(service: Service, run_id: str, *, flags: Flags = NO_FLAGS, prompt
         _settle_inbox(held)
         if not _can_go_on(held.state):
             return held.state
-        policy = held.state.effective_config()
+        policy, going = held.state.effective_config(), held.state.going
         tools.held_by(policy.sandbox)
-        if held.state.going.opening.worktree_opened:
-            _find_worktrees(held)
+        service.require_alone(going.repository, held.state.branch, run_id=run_id)
+        if going.opening.worktree_opened:
+            newest = next(row for row in service.rows(going.repository) if row.branch == held.state.branch)
+            # Of a run that broke off, what an agent has committed may be there; what others have is not taken for that.
+            broke_off = held.state.status is RunStatus.RUNNING and newest.run_id == run_id
+            _find_worktrees(held, left_at="" if broke_off else going.tip)
         new = amended(policy, flags) if flags != NO_FLAGS else policy
         if prompts:
-            new = msgspec.structs.replace(new, prompts=templates_of(service, Path(held.state.going.checkout)))
+            new = msgspec.structs.replace(new, prompts=templates_of(service, Path(going.checkout)))
         resumed = RunResumed(
             key=f"resumed/{held.state.going.resumes + 1}",
             at=tools.clock.now(),
@@ -134,12 +138,12 @@ def resume_run(service: Service, run_id: str, *, flags: Flags = NO_FLAGS, prompt
         return Drive(held, resumed)
 
 
-def _find_worktrees(held: Held) -> None:
+def _find_worktrees(held: Held, *, left_at: str) -> None:
     """What was left at work is ended, and a worktree that somebody deleted is told to be lost."""
     place, hands, clock = held.place, held.hands, held.tools.clock
     key = f"worktree/lost/{held.state.going.resumes}"
     hands.checks.end_left(place.run_dir)
-    if not hands.repository.has_worktree(place):
+    if not hands.repository.has_worktree(place, tip=left_at):
         held.tell(WorktreeLost(key=key, at=clock.now()))
     elif held.state.status is not RunStatus.RUNNING:  # what has changed since is the user's own
         hands.repository.guard(place)

@@ -21,7 +21,7 @@ from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
 from storyloop.core.words import RunStatus
 from storyloop.ports import CheckedOut, Checkout, Clashes, Exists, Free, Place, Repository
-from storyloop.service import HeldElsewhereError, Service
+from storyloop.service import Service
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,29 +201,27 @@ def _require_checks(service: Service, policy: Policy, root: Path) -> None:
 
 def _require_branch(service: Service, branch: str, checkout: Checkout, *, reuse: bool) -> str | None:
     """The run whose worktree is to be closed first, if there is one."""
-    for row in service.rows(checkout.identity):
-        if row.branch == branch and (pid := service.holder(row.run_id)) is not None:
-            raise HeldElsewhereError(row.run_id, pid)
-    rename = "Give the spec another `## Branch`"
+    service.require_alone(checkout.identity, branch)
+    rows, rename = service.rows(checkout.identity), "Give the spec another `## Branch`"
     match checkout.branch(branch):
         case Free():
             return None
         case Clashes(other=other):
             raise UserError(f"Branch {branch} cannot be made while there is a branch {other}.", f"{rename}.")
         case CheckedOut(path=path):
-            rows = service.rows(checkout.identity) if reuse else ()
             ours = next((row.run_id for row in rows if _is_same(row.worktree, path)), None)
-            if ours is not None:
+            if ours is None:
+                raise UserError(
+                    f"Branch {branch} is checked out at {path}.",
+                    f"{rename}, or switch that checkout to another branch.",
+                )
+            if reuse:
                 require_untouched(service, ours)
                 return ours
-            raise UserError(
-                f"Branch {branch} is checked out at {path}.",
-                f"{rename}, or switch that checkout to another branch.",
-            )
         case Exists():
             if reuse:
                 return None
-    runs = [row for row in service.rows(checkout.identity) if row.branch == branch]
+    runs = [row for row in rows if row.branch == branch]
     whose = f" It belongs to run {runs[0].run_id} ({runs[0].status})." if runs else ""
     go_on = f", or go on with that run: `storyloop resume {runs[0].run_id[:8]}`" if runs else ""
     raise UserError(

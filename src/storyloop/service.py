@@ -4,8 +4,8 @@ Faces get values and sentences from here; they decide nothing.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -131,7 +131,9 @@ class Service(Archive):
             Path(place.run_dir).mkdir(parents=True, mode=0o700)
             lock = self._locked(place.run_id)
             Path(state.spec_json_path).write_bytes(dump_spec(state.going.spec))
-            seq = self.tools.journal.append(place.run_id, events, after=0, row=row_of(state))
+            with self._opening():  # of two that begin in the same moment, one finds the other
+                self.require_alone(state.going.repository, place.branch)
+                seq = self.tools.journal.append(place.run_id, events, after=0, row=row_of(state))
         except BaseException as problem:
             shutil.rmtree(place.run_dir, ignore_errors=True)  # a run that is not in the journal has no files
             if isinstance(problem, OSError):
@@ -189,6 +191,22 @@ class Service(Archive):
     def now(self) -> datetime:
         """This moment."""
         return self.tools.clock.now()
+
+    def require_alone(self, repository: str, branch: str, *, run_id: str = "") -> None:
+        """Raises `HeldElsewhereError` while a process has any run on the branch but this one."""
+        for row in self.rows(repository):
+            if row.branch == branch and row.run_id != run_id and (pid := self.holder(row.run_id)) is not None:
+                raise HeldElsewhereError(row.run_id, pid)
+
+    @contextmanager
+    def _opening(self) -> Generator[None]:
+        lock = self.tools.lock(self.tools.home / "opening.lock")
+        while lock.acquire() is not None:  # it is held for milliseconds, and no longer than its holder lives
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _locked(self, run_id: str) -> Lock:
         lock = self.tools.lock(self.run_dir(run_id) / "lock")

@@ -303,6 +303,20 @@ def test_a_worktree_that_is_there_is_not_missed(repository, place):
     assert repository.has_worktree(place)
 
 
+def test_a_branch_with_commits_of_somebody_else_is_refused(world, repository, place):
+    """Its own next commit, which a crash may have kept from the journal, is the run's; so is a branch put back."""
+    base, tree = repository.tip(place), repository.snapshot(place)
+    author = msgspec.structs.replace(AUTHOR, message=f"Landed\n\nStoryloop-Run: {place.run_id}\n")
+    landed = repository.commit(place, tree=tree, parent=base, author=author)
+    for tip in (base, landed):
+        assert repository.has_worktree(place, tip=tip)
+    world.write(place, "theirs.txt", b"theirs")
+    world.commit_as_agent(place)
+    with pytest.raises(UserError):
+        repository.has_worktree(place, tip=landed)
+    assert repository.has_worktree(place, tip=repository.tip(place))
+
+
 def test_a_worktree_that_was_closed_is_missed_and_made_again_from_its_branch(world, repository, place):
     """Going on with a run whose worktree was taken away is going on with its branch."""
     tree = repository.tree_of(repository.tip(place))

@@ -160,8 +160,9 @@ class Repository(Protocol):
         """
         ...
 
-    def has_worktree(self, place: Place) -> bool:
-        """Whether the run's worktree stands. Raises UserError, with the cure, when somebody deleted its branch."""
+    def has_worktree(self, place: Place, *, tip: str = "") -> bool:
+        """Whether the run's worktree stands. Raises UserError, with the cure, when somebody deleted its branch, or
+        has brought commits onto it that are neither in `tip`, where the run has left it, nor the run's own next one."""
         ...
 
     def tip(self, place: Place) -> str:

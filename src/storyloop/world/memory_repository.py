@@ -122,9 +122,14 @@ class MemoryRepository:
         self._worktrees[place.worktree] = seat
         return seat.warnings
 
-    def has_worktree(self, place: Place) -> bool:
-        if f"refs/heads/{place.branch}" not in self.refs:
+    def has_worktree(self, place: Place, *, tip: str = "") -> bool:
+        now = self.refs.get(f"refs/heads/{place.branch}")
+        if now is None:
             raise UserError(f"The run's branch {place.branch} was deleted.", "Make it again.")
+        if tip and not self._precedes(now, tip):
+            at = self._commits[now]
+            if at.parent != tip or f"Storyloop-Run: {place.run_id}" not in at.message:
+                raise UserError(f"The branch {place.branch} is somewhere else.", "Put it back.")
         return place.worktree in self._worktrees
 
     def tip(self, place: Place) -> str:

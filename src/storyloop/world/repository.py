@@ -53,7 +53,7 @@ class GitRepository:
         self._opened[str(own)] = opened
         return opened.warnings
 
-    def has_worktree(self, place: Place) -> bool:
+    def has_worktree(self, place: Place, *, tip: str = "") -> bool:
         ref = f"refs/heads/{place.branch}"
         if not self._git.has(ref):
             raise UserError(
@@ -61,6 +61,11 @@ class GitRepository:
                 f"Make it again where it was (`git branch {place.branch} COMMIT`), then `storyloop resume`. "
                 f"Work that was not committed is kept by refs under refs/storyloop/{place.run_id}/.",
             )
+        now = self._git.line("rev-parse", ref)
+        if tip and self._git.ask("merge-base", "--is-ancestor", now, tip).code != 0:
+            parent, _, message = self._git.line("log", "-1", "--format=%P%n%B", now).partition("\n")
+            if parent != tip or f"Storyloop-Run: {place.run_id}" not in message:  # ours, if we died before we told it
+                raise _moved(place, now, tip)
         return os.path.lexists(place.worktree) and worktree.read_opened(own_directory(place)) is not None
 
     def tip(self, place: Place) -> str:
@@ -126,7 +131,8 @@ class GitRepository:
                 raise OperatorError(
                     f"The branch {place.branch} was moved to {tip} while a story was being proven on {parent}.",
                     f"The proven work is kept as commit {commit}.",
-                    f"Put the branch back (`git update-ref {at.branch_ref} {parent}`), then `storyloop resume`.",
+                    f"Keep what is on it (`git branch NAME {place.branch}`), put it back "
+                    f"(`git -C {place.worktree} reset --keep {parent[:12]}`), then `storyloop resume`.",
                 )
             index.hold_tree(at, tree)
             index.hand_over(at)
@@ -142,11 +148,7 @@ class GitRepository:
         with self._at(place) as at:
             now, ref = _require_tip(at), at.pin_ref(label, "tip")
             if now not in (commit, tip):
-                raise UserError(
-                    f"The branch {place.branch} is at {now[:12]}, and not where the run has left it ({tip[:12]}).",
-                    f"Keep what is on it (`git branch NAME {place.branch}`), put the branch back "
-                    f"(`git -C {place.worktree} reset --keep {tip[:12]}`), then try again.",
-                )
+                raise _moved(place, now, tip)
             if now == tip:
                 moved = f"option no-deref\nupdate {at.branch_ref} {commit} {tip}\n" if commit != tip else ""
                 at.repository.run("update-ref", "--stdin", stdin=f"update {ref} {tip}\n{moved}".encode())
@@ -287,6 +289,17 @@ def _telling_the_operator(place: Place) -> Generator[None]:
             "What agents left is kept under refs/storyloop/.",
             "Cure that, then go on with `storyloop resume`.",
         ) from error
+
+
+def _moved(place: Place, now: str, tip: str) -> UserError:
+    back = (
+        f"git -C {place.worktree} reset --keep" if os.path.lexists(place.worktree) else f"git branch -f {place.branch}"
+    )
+    return UserError(
+        f"The branch {place.branch} is at {now[:12]}, and not where the run has left it ({tip[:12]}).",
+        f"Keep what is on it (`git branch NAME {place.branch}`), put the branch back (`{back} {tip[:12]}`), then try "
+        f"again; or build on it as it is: `storyloop improve {place.branch} SPEC`.",
+    )
 
 
 def _require_tip(at: Workplace) -> str:
