@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import is_dataclass
@@ -362,7 +362,7 @@ class MemoryWorld:
         self.accounts.free_seats()
         knife = Knife(self.cuts.get(len(self.knives)), self.passed)
         self.knives.append(knife)
-        lock, many = _Held(), self._journey.width > 1
+        locks, many = defaultdict[Path, _Held](_Held), self._journey.width > 1
 
         def hands(place: Place, state: RunState) -> Hands:  # noqa: ARG001
             return Hands(
@@ -389,7 +389,7 @@ class MemoryWorld:
                 survey=lambda cwd: _MemoryCheckout(cwd, self.repository),
                 hands=hands,
                 templates=read_overrides,
-                lock=lambda _: lock,
+                lock=locks.__getitem__,
                 holder=lambda _: None,
                 absent_program=lambda _: None,
                 uncounted=lambda _ref, _agent: frozenset(),
