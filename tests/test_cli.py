@@ -433,6 +433,9 @@ def test_a_dry_run_shows_order_and_bounds_and_leaves_no_trace(user: User) -> Non
     assert "at most       7 agent calls" in done.out
     assert done.out.index("1. US-002  Make US-002") < done.out.index("2. US-001  Make US-001")
     assert "\nbound         commit by sh\nstep          parks before each commit until you approve it\n" in done.out
+    assert user.asks("config", "set", "review.enabled", "true").code == 0
+    reviewed, not_reviewed = (user.asks("run", SPEC, "--dry-run", *flags).out for flags in ((), ("--no-review",)))
+    assert ("turned off" in reviewed, "turned off" in not_reviewed) == (False, True)
 
 
 # --- text that wants to be more --------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gitkit import commit_files, files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.ports import Author, Place, Snapshot
-from storyloop.world.git import GitFailed
+from storyloop.world.git import Git, GitFailed
 from storyloop.world.repository import GitRepository
 from storyloop.world.survey import discover
 from storyloop.world.workplace import held, own_directory
@@ -180,6 +180,17 @@ def test_an_identity_from_the_environment_is_the_users_too(fresh):
     assert fresh.git("show", "--no-patch", "--format=%an %ae %cn", story(fresh)) == (
         "Grace Example grace@example.com Grace Example"
     )
+
+
+def test_no_window_is_opened_to_ask_for_a_password(tmp_path):
+    """Neither by what the user's config names nor by what the environment does."""
+    env, asks = isolated(tmp_path / "home"), tmp_path / "asks"
+    asks.write_text(f"#!/bin/sh\necho x | tee -a {tmp_path}/asked\n")
+    asks.chmod(0o700)
+    git(tmp_path, "config", "--global", "core.askPass", str(asks), env=env)
+    env |= {"GIT_ASKPASS": str(asks), "SSH_ASKPASS": str(asks)}
+    answer = Git(environ=env, cwd=str(tmp_path)).ask("credential", "fill", stdin=b"protocol=https\nhost=localhost\n\n")
+    assert (answer.code != 0, (tmp_path / "asked").exists()) == (True, False)
 
 
 def test_nobody_is_asked_who_he_is(fresh):

@@ -96,7 +96,7 @@ class RealWorld:
     def add_remote(self, *, empty: bool = False) -> None:
         self._bare = self._checkout.with_name("bare.git")
         git(self._checkout, "init", "--quiet", "--bare", str(self._bare), env=self._env)
-        git(self._checkout, "remote", "add", "origin", str(self._bare), env=self._env)
+        git(self._checkout, "remote", "add", "origin", "../bare.git", env=self._env)  # from the checkout
         if not empty:
             git(self._checkout, "push", "--quiet", "origin", "main", env=self._env)
 
@@ -749,7 +749,8 @@ def landed(repository: Repository, place: Place, parent: str, name: str) -> str:
 
 
 def test_a_branch_is_pushed_and_again_with_what_is_new(world, repository, place):
-    """The remote has each commit; what is there already is left, and so is what stands on top of it."""
+    """The remote has each commit; what is there already is left, and so is what stands on top of it; what we pushed
+    and then took back ourselves is said to be there."""
     world.add_remote()
     one = landed(repository, place, world.base, "one")
     pushed = repository.push(place, order(one), threading.Event())
@@ -761,7 +762,9 @@ def test_a_branch_is_pushed_and_again_with_what_is_new(world, repository, place)
     repository.push(place, order(two, own=one), threading.Event())
     repository.push(place, order(two, own=two), threading.Event())
     assert world.remote() == {"main": world.base, place.branch: two}
-    repository.push(place, order(one, own=two), threading.Event())
+    repository.push(place, order(one, own=one), threading.Event())
+    with pytest.raises(ForgeTrouble, match="still has what was pushed and then undone"):
+        repository.push(place, order(one, own=two), threading.Event())
     assert world.remote() == {"main": world.base, place.branch: two}
 
 

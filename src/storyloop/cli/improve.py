@@ -9,7 +9,7 @@ import click
 
 from storyloop.cli.faces import face_for
 from storyloop.cli.here import here, identity_of
-from storyloop.cli.run import driven, header_of, with_limits, with_output
+from storyloop.cli.run import driven, header_of, no_review, with_limits, with_output
 from storyloop.cli.spec_new import talk
 from storyloop.config.layers import Flags
 from storyloop.config.load import load
@@ -29,6 +29,7 @@ from storyloop.world.survey import branch_state, discover
 @click.command()
 @click.argument("words", metavar="[BRANCH] [SPEC]", nargs=-1)
 @with_limits
+@no_review
 @with_output
 def improve(words: tuple[str, ...], quiet: bool, verbose: bool, as_json: bool, **said: Any) -> int:
     """Go on with a branch, with what earlier runs on it learnt, decided, left open, and what has gone stale since.

@@ -7,7 +7,7 @@ import click
 from storyloop.cli.faces import face_for
 from storyloop.cli.here import here
 from storyloop.cli.json_text import json_line
-from storyloop.cli.run import driven, with_budgets, with_output
+from storyloop.cli.run import driven, no_review, with_budgets, with_output
 from storyloop.config.layers import Flags
 from storyloop.driving import open_run
 from storyloop.following import Wanted, heard, prepared
@@ -19,6 +19,7 @@ from storyloop.wiring import make_service
 @click.command("pr-review")
 @click.argument("pull_request", metavar="[PR]", required=False, default="")
 @with_budgets
+@no_review
 @click.option("--push/--no-push", default=None, help="Push what was done, and answer the threads.")
 @click.option("--no-answer", is_flag=True, help="Push, but say nothing.")
 @click.option("--ci", "checks", is_flag=True, help="Checks that are red in the forge's CI are to be mended, too.")

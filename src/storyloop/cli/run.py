@@ -41,6 +41,7 @@ _delivery = [
     click.option("--pr/--no-pr", "pull_request", default=None, help="Push the branch and open a pull request for it."),
     click.option("--draft", is_flag=True, help="Open that pull request as a draft."),
 ]
+no_review = click.option("--no-review", is_flag=True, help="Have nobody else read what passed.")
 _output = [
     click.option("-q", "--quiet", is_flag=True, help="Only the report at the end."),
     click.option("-v", "--verbose", is_flag=True, help="A line for each fact, with its time."),
@@ -63,6 +64,7 @@ with_budgets, with_limits, with_output = _with(_limits), _with([*_limits, *_deli
 @click.command()
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @with_limits
+@no_review
 @click.option(
     "--reuse-branch", is_flag=True, help="Build on a branch that exists already; an ended run's worktree is closed."
 )

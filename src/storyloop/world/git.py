@@ -44,7 +44,11 @@ _HANDED_ON = frozenset(
     }
 )  # fmt: skip
 IDENTITY = frozenset({"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"})  # on top, where the question is who the user is
-_FORCED = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "LC_ALL": "C", "LANGUAGE": ""}
+# An empty askpass is none, whatever core.askPass says: a window that nobody looks at waits as long as a terminal does.
+_FORCED = {
+    "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS_REQUIRE": "never", "GCM_INTERACTIVE": "never",
+    "LC_ALL": "C", "LANGUAGE": "",
+}  # fmt: skip
 
 # What git says of the registration of a worktree that another git has only just begun to write.
 _HALF_MADE = re.compile(rb"failed to read \S*/commondir: (Success|No such file)")
@@ -92,7 +96,7 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
     work_tree: str = ""
     index: str = ""
     excludes: str = ""  # a file of patterns to read instead of the user's own
-    cwd: str = ""
+    cwd: str = ""  # empty: the worktree, or the git directory
     hold: int | None = None
 
     def ask(
@@ -131,7 +135,7 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=self.work_tree or self.git_dir or self.cwd,
+            cwd=self.cwd or self.work_tree or self.git_dir,
             env=self._environment(env or {}),
             start_new_session=True,
             pass_fds=() if self.hold is None else (self.hold,),

@@ -88,8 +88,16 @@ def is_due(branch: str, there: str, *, order: PushOrder, precedes: Callable[[str
         problem = f"{branch} was deleted on the remote {order.remote} after it had been pushed."
         cure = f"If it was merged, nothing is left to do; else push it yourself: `git push {order.remote} {branch}`."
         raise ForgeTrouble(Trouble.REJECTED, problem, cure)
-    if there == order.commit or (there and precedes(order.commit, there)):
+    if there == order.commit:
         return False
+    if there and precedes(order.commit, there):
+        if there != order.own:
+            return False
+        problem = f"{branch} on the remote {order.remote} still has what was pushed and then undone ({there[:12]})."
+        back = (
+            f"git push --force-with-lease={branch}:{there[:12]} {order.remote} {order.commit[:12]}:refs/heads/{branch}"
+        )
+        raise ForgeTrouble(Trouble.REJECTED, problem, f"Go on with the run, or take it back by hand: `{back}`.")
     if there and there != order.own and not precedes(there, order.commit):
         problem = f"{branch} on the remote {order.remote} has commits that this run does not know ({there[:12]})."
         cure = (

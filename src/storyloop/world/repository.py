@@ -238,7 +238,8 @@ class GitRepository:
         self._git.run("update-ref", "--no-deref", "--stdin", stdin=steps.encode())
 
     def push(self, place: Place, order: PushOrder, stop: threading.Event) -> Pushed | None:
-        return remotes.push(self._git, place.branch, order, stop)
+        there = self._checkout if os.path.isdir(self._checkout) else ""  # where a relative URL is relative to
+        return remotes.push(msgspec.structs.replace(self._git, cwd=there), place.branch, order, stop)
 
     def remote_url(self, name: str) -> str:
         """Where the remote of this name is. Raises `ForgeTrouble` where there is none."""
