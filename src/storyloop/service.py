@@ -4,10 +4,11 @@ Faces get values and sentences from here; they decide nothing.
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -28,6 +29,7 @@ from storyloop.ports import Checkout, Clock, Forge, Journal, Notifier, Place, Re
 from storyloop.views.rows import row_of
 
 _T = TypeVar("_T")
+_MOMENT = timedelta(milliseconds=5)
 
 
 class Lock(Protocol):
@@ -202,7 +204,7 @@ class Service(Archive):
     def _opening(self) -> Generator[None]:
         lock = self.tools.lock(self.tools.home / "opening.lock")
         while lock.acquire() is not None:  # it is held for milliseconds, and no longer than its holder lives
-            pass
+            self.tools.clock.wait_until(self.now() + _MOMENT, threading.Event())
         try:
             yield
         finally:
