@@ -43,7 +43,7 @@ def run_refuses(state: RunState, ref: AgentRef, *, ahead: tuple[AgentRef, ...] =
 
 def story_refuses(ledger: Ledger, budget: StoryBudget, work: Work, ref: AgentRef) -> str | None:
     """The same for the story's own budget; what belongs to the run itself has none."""
-    if not work.calls or work.story == RUN:
+    if not work.calls or work.story == RUN or budget == StoryBudget():
         return None
     return _refusal("the story's", budget, spent=_spent_by_story(work), aside=_dearest(ledger, ref), ref=ref)
 

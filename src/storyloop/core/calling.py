@@ -6,6 +6,7 @@ from storyloop.core import errand as errands
 from storyloop.core.analysis import judged
 from storyloop.core.artifacts import (
     Analysis,
+    Artifact,
     CommitMessage,
     ConflictResult,
     DevelopmentResult,
@@ -145,48 +146,59 @@ def _errand_moved(run: Draft, work: Work, event: Event) -> None:
     errand, cs = errand_of(work)
     if (payable := afforded(run, work, errand)) is not errand:
         errand, work = payable, with_errand(run, work, payable, cs)
-    match errand.stage, work.stage:
-        case _, Planning() as planning:
-            plan_moved(run, work, planning, event)
-        case Delivered(artifact=Analysis() as analysis), Judging() as judging if isinstance(event, CallEnded):
-            was_read(run, work, judging, judged(run, work, judging.landing, analysis, event), event)
-        case Delivered(artifact=Issues() as issues), Judging() as judging:
-            was_reviewed(run, work, judging, issues, event)
-        case GivenUp(reason=reason), Judging(drain=Drain.REVIEW, landing=landing, before=before):
-            not_reviewed(run, replace(work, cs=before), landing, reason, event)
-        case GivenUp(reason=reason), Judging() as judging:
-            not_read(run, work, judging, reason, event)
-        case Delivered(artifact=CommitMessage() as message), Describing(landing=landing):
-            in_line(run, work, replace(landing, message=message))
-        case GivenUp(), Describing(landing=landing):
-            in_line(run, work, landing)  # the message is then ours
-        case Delivered(artifact=ConflictResult() as result), Reconciling() as reconciling:
-            reconciled(run, work, reconciling, result, event)
-        case GivenUp(reason=reason), Reconciling() as reconciling:
-            not_reconciled(run, work, reconciling, reason, event)
-        case Delivered(artifact=PrText() as text), Wording():
-            worded(run, text)
-        case GivenUp(), Wording():
-            worded(run, None)
-        case Delivered(artifact=Issues() as issues), Building():
-            reviewed(run, work, issues, event.at)
-        case GivenUp(reason=reason), Building() if errand.drain is Drain.REVIEW:
-            review_failed(run, work, reason)
-        case Delivered(artifact=FixResult() as fix), Building() if is_disputed(work, fix):
-            disputed(run, work, fix) if work.story == RUN else declined(run, work, fix, event)
-        case Delivered(artifact=FixResult() as fix), Building():
-            worked(run, work, as_development(fix), event)
-        case Delivered(artifact=DevelopmentResult(question=Question() as question) as result), Building():
+    if isinstance(work.stage, Planning):
+        plan_moved(run, work, work.stage, event)
+    elif isinstance(errand.stage, Delivered):
+        _delivered(run, work, errand.stage.artifact, event)
+    elif isinstance(errand.stage, GivenUp):
+        _given_up(run, work, errand.stage.reason, event)
+
+
+def _delivered(run: Draft, work: Work, artifact: Artifact, event: Event) -> None:
+    match work.stage, artifact:
+        case Building(), DevelopmentResult(question=None) as result:
+            worked(run, work, result, event)
+        case Building(), DevelopmentResult(question=Question() as question) as result:
             refused = asked(run, work, result, question, event.at)
             if refused is not None:
                 fell_short(run, work, refused, event)
             elif isinstance(run.work[work.story].stage, Building):  # it goes on at once
                 _errand_moved(run, run.work[work.story], event)
-        case Delivered(artifact=DevelopmentResult() as result), Building():
-            worked(run, work, result, event)
-        case GivenUp(reason=reason), Building():
-            given_up(run, work, reason, event)
-        case Delivered(), _:
+        case Building(), FixResult() as fix if is_disputed(work, fix):
+            disputed(run, work, fix) if work.story == RUN else declined(run, work, fix, event)
+        case Building(), FixResult() as fix:
+            worked(run, work, as_development(fix), event)
+        case Building(), Issues() as issues:
+            reviewed(run, work, issues, event.at)
+        case Judging() as judging, Issues() as issues:
+            was_reviewed(run, work, judging, issues, event)
+        case Judging() as judging, Analysis() as analysis if isinstance(event, CallEnded):
+            was_read(run, work, judging, judged(run, work, judging.landing, analysis, event), event)
+        case Describing(landing=landing), CommitMessage() as message:
+            in_line(run, work, replace(landing, message=message))
+        case Reconciling() as reconciling, ConflictResult() as result:
+            reconciled(run, work, reconciling, result, event)
+        case Wording(), PrText() as text:
+            worded(run, text)
+        case _:
             raise IllegalTransition(run.machine_state, event)
+
+
+def _given_up(run: Draft, work: Work, reason: str, event: Event) -> None:
+    match work.stage:
+        case Building() if work.errand.drain is Drain.REVIEW:
+            review_failed(run, work, reason)
+        case Building():
+            given_up(run, work, reason, event)
+        case Judging(drain=Drain.REVIEW, landing=landing, before=before):
+            not_reviewed(run, replace(work, cs=before), landing, reason, event)
+        case Judging() as judging:
+            not_read(run, work, judging, reason, event)
+        case Describing(landing=landing):
+            in_line(run, work, landing)  # the message is then ours
+        case Reconciling() as reconciling:
+            not_reconciled(run, work, reconciling, reason, event)
+        case Wording():
+            worded(run, None)
         case _:
             pass

@@ -35,10 +35,20 @@ _NO_SAME_AGENT_RETRY: dict[str, Any] = {
     "same_agent_retry_pending": False,
     "same_agent_retry_reason": None,
 }
+_NO_RETRY = _NO_FORMAT_RETRY | _NO_SAME_AGENT_RETRY
+# What was pending is under way once a call has started.
+_UNDER_WAY: dict[str, Any] = {
+    "xsd_retry_pending": False,
+    "xsd_retry_session_reuse_pending": False,
+    "last_xsd_error": None,
+    "same_agent_retry_pending": False,
+    "same_agent_retry_reason": None,
+    "continue_pending": False,
+    "fix_continue_pending": False,
+}
 # What every new attempt begins with, on either track.
 _NEW_ATTEMPT: dict[str, Any] = {
-    **_NO_FORMAT_RETRY,
-    **_NO_SAME_AGENT_RETRY,
+    **_NO_RETRY,
     "invalid_output_attempts": 0,
     "context_write_pending": False,
     "context_cleanup_pending": False,
@@ -177,7 +187,15 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_artifact(self, artifact: ArtifactType) -> "ContinuationState":
         """The artifact that the errand now beginning owes; what was said of the last one's format goes."""
-        return self._with(**_NO_FORMAT_RETRY, current_artifact=artifact)
+        return self._changed({**_NO_FORMAT_RETRY, "current_artifact": artifact})
+
+    def call_started(self) -> "ContinuationState":
+        """Whatever was pending has started; the counts stay."""
+        return self._changed(_UNDER_WAY)
+
+    def clear_retries(self) -> "ContinuationState":
+        """The call ended well, or another agent is asked: retries of either kind start anew."""
+        return self._changed(_NO_RETRY)
 
     # --- format retries -----------------------------------------------------------------------------------
 
@@ -204,7 +222,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def clear_xsd_retries(self) -> "ContinuationState":
         """The artifact is valid, or another agent is asked: the format retries start anew."""
-        return self._with(**_NO_FORMAT_RETRY)
+        return self._changed(_NO_FORMAT_RETRY)
 
     def xsd_retries_exhausted(self) -> bool:
         """Whether the next invalid artifact goes to the next agent."""
@@ -230,7 +248,7 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
 
     def clear_same_agent_retries(self) -> "ContinuationState":
         """The call ended well, or another agent is asked: the failure budget starts anew."""
-        return self._with(**_NO_SAME_AGENT_RETRY)
+        return self._changed(_NO_SAME_AGENT_RETRY)
 
     def same_agent_retries_exhausted(self) -> bool:
         """Whether this agent's failure budget is used up."""
@@ -252,13 +270,17 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
         """
         attempt = self.continuation_attempt + 1
         goes_on = not _spent(attempt, self.max_continue_count)
-        return self._with(
-            **_NEW_ATTEMPT | {"context_write_pending": goes_on, "continue_pending": goes_on},
-            previous_status=status,
-            previous_summary=summary,
-            previous_files_changed=None if files_changed is None else tuple(files_changed),
-            previous_next_steps=next_steps,
-            continuation_attempt=attempt,
+        return self._changed(
+            {
+                **_NEW_ATTEMPT,
+                "context_write_pending": goes_on,
+                "continue_pending": goes_on,
+                "previous_status": status,
+                "previous_summary": summary,
+                "previous_files_changed": None if files_changed is None else tuple(files_changed),
+                "previous_next_steps": next_steps,
+                "continuation_attempt": attempt,
+            }
         )
 
     def trigger_continue(self) -> "ContinuationState":
@@ -345,6 +367,9 @@ class ContinuationState(msgspec.Struct, frozen=True, kw_only=True):
         return _spent(self.consecutive_same_effect_count, self.max_consecutive_same_effect)
 
     def _with(self, **changes: Any) -> "ContinuationState":
+        return self._changed(changes)
+
+    def _changed(self, changes: dict[str, Any]) -> "ContinuationState":
         # Half of all steps clear what is clear already: a copy and its checks would be a third of a long fold.
         for name, value in changes.items():
             if getattr(self, name) is not value:

@@ -128,6 +128,11 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
 
 Moved = tuple[Errand, ContinuationState]
 
+# Those that go by the number of the attempt at the work.
+_OF_DEVELOPMENT = frozenset({ArtifactType.DEVELOPMENT_RESULT, ArtifactType.ANALYSIS, ArtifactType.ISSUES})
+# Who judges an attempt, or reconciles it, is told nothing of the one before.
+_TOLD_NOTHING = frozenset({ArtifactType.ANALYSIS, ArtifactType.ISSUES, ArtifactType.CONFLICT_RESULT})
+
 
 def begin(
     key: str,
@@ -145,13 +150,9 @@ def begin(
 
 def attempt_of(cs: ContinuationState) -> int:
     """The number of the attempt that the errand is at, or judges: fixes have a track of their own, others try once."""
-    match cs.current_artifact:
-        case ArtifactType.FIX_RESULT:
-            return cs.fix_continuation_attempt
-        case ArtifactType.DEVELOPMENT_RESULT | ArtifactType.ANALYSIS | ArtifactType.ISSUES:
-            return cs.continuation_attempt
-        case _:
-            return 0
+    if cs.current_artifact in _OF_DEVELOPMENT:
+        return cs.continuation_attempt
+    return cs.fix_continuation_attempt if cs.current_artifact is ArtifactType.FIX_RESULT else 0
 
 
 def mode_owed(cs: ContinuationState) -> Mode:
@@ -160,8 +161,8 @@ def mode_owed(cs: ContinuationState) -> Mode:
         return Mode.FORMAT_RETRY
     if cs.same_agent_retry_pending:
         return Mode.SAME_AGENT_RETRY
-    if cs.current_artifact in (ArtifactType.ANALYSIS, ArtifactType.ISSUES, ArtifactType.CONFLICT_RESULT):
-        return Mode.FRESH  # who judges an attempt, or reconciles it, is told nothing of the one before
+    if cs.current_artifact in _TOLD_NOTHING:
+        return Mode.FRESH
     # Something was handed over within the first attempt, too, if a question was answered.
     return Mode.CONTINUATION if attempt_of(cs) or cs.previous_status is not None else Mode.FRESH
 
@@ -170,9 +171,7 @@ def call_started(errand: Errand, cs: ContinuationState, now: datetime) -> Moved:
     """A process start counts from here on, whatever becomes of it."""
     mode = mode_owed(cs)
     calling = Calling(mode=mode, at=now, before=cs, session=errand.session if mode is not Mode.CONTINUATION else None)
-    begun = cs.clear_xsd_retry_pending().clear_session_reuse().clear_same_agent_retry_pending()
-    begun = begun.clear_continue_pending().clear_fix_continue_pending()
-    return msgspec.structs.replace(errand, stage=calling, calls=errand.calls + 1), begun
+    return msgspec.structs.replace(errand, stage=calling, calls=errand.calls + 1), cs.call_started()
 
 
 def call_ended(
@@ -192,7 +191,7 @@ def call_ended(
     match outcome:
         case Answered(artifact=artifact):
             done = msgspec.structs.replace(errand, stage=Delivered(artifact), invalid_text="", last_failure="")
-            return done, cs.clear_xsd_retries().clear_same_agent_retries(), _answered_well(table, errand.ref)
+            return done, cs.clear_retries(), _answered_well(table, errand.ref)
         case Malformed(errors=errors, text=text):
             cs = cs.record_invalid_output(errors).clear_same_agent_retries()
             errand = msgspec.structs.replace(errand, invalid_text=text, last_failure="the artifact was not valid")
@@ -352,7 +351,7 @@ def _own_counters(errand: Errand, cs: ContinuationState, *, before: Errand) -> M
     """Another agent than before begins in no session, with its retries anew."""
     if errand.ref == before.ref:
         return errand, cs
-    return msgspec.structs.replace(errand, session=None), cs.clear_xsd_retries().clear_same_agent_retries()
+    return msgspec.structs.replace(errand, session=None), cs.clear_retries()
 
 
 def _after_failure(
@@ -392,7 +391,7 @@ def _after_failure(
 def _fall_back(errand: Errand, cs: ContinuationState, *, table: CoolingTable, limits: Limits, now: datetime) -> Moved:
     """The next agent that is not cooling down; past the end of the chain the next cycle, after a pause."""
     errand = msgspec.structs.replace(errand, session=None)
-    cs = cs.clear_xsd_retries().clear_same_agent_retries()
+    cs = cs.clear_retries()
     match first_ready(errand.chain, table, now, start=errand.position + 1):
         case Found(position=position) if position > errand.position:
             return msgspec.structs.replace(errand, stage=Owed(), position=position), cs

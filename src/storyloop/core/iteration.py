@@ -91,8 +91,7 @@ def probed(run: Draft, event: CommandMeasured, probing: Probing) -> None:
     """A criterion's command was tried on the untouched tree."""
     work, criterion = work_of(run, probing.story, event), probing.criterion
     expect(not work.cs.context_cleanup_pending and event.tree == work.tree, run, event)
-    owed = owed_probes(work, run.spec.story(work.story))
-    if not isinstance(work.stage, Preparing) or probing not in owed:
+    if not isinstance(work.stage, Preparing) or probing not in owed_probes(work, run.spec.story(work.story)):
         raise IllegalTransition(run.machine_state, event)
     green = reading_of(event.first, event.second).is_green
     if work.story in run.final.returned:  # its own earlier work may be what makes it green
@@ -180,8 +179,9 @@ def left(run: Draft, event: StoryLeft) -> None:
 
 def _prepared(run: Draft, work: Work) -> Work:
     """The agent's turn begins once the old handover is gone and every proof was tried."""
-    owed = owed_probes(work, run.spec.story(work.story))
-    return work if owed or work.cs.context_cleanup_pending else replace(work, stage=Building())
+    if work.cs.context_cleanup_pending or owed_probes(work, run.spec.story(work.story)):
+        return work
+    return replace(work, stage=Building())
 
 
 def _attempts_made(work: Work) -> int:

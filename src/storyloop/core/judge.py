@@ -103,7 +103,7 @@ def _names(command: str, paths: tuple[str, ...]) -> bool:
 
 def gating_failures(measured: tuple[Evidence, ...], inherited: tuple[str, ...]) -> tuple[Evidence, ...]:
     """What was not green and counts: a check that is red since the base commit does not."""
-    return tuple(e for e in measured if not e.reading.is_green and e.check not in inherited)
+    return tuple([e for e in measured if not e.reading.is_green and e.check not in inherited])
 
 
 def judge(work: Work, proving: Proving, *, inherited: tuple[str, ...], require: Require) -> Judgement:

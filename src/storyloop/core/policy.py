@@ -31,6 +31,7 @@ WRITING_DRAINS = frozenset({Drain.STORY, Drain.FIX, Drain.CONFLICT})
 OPTIONAL_DRAINS = frozenset({Drain.ANALYSIS, Drain.COMMIT, Drain.PR})
 # Without their answer the run goes on, and says so: who has no valid one is not asked for ever.
 DISPENSABLE_DRAINS = frozenset({Drain.ANALYSIS, Drain.REVIEW, Drain.COMMIT, Drain.PR})
+_BRIEF_DRAINS = DISPENSABLE_DRAINS - {Drain.ANALYSIS}  # one analysis serves all attempts at a story
 
 
 class AgentRef(msgspec.Struct, frozen=True, order=True):
@@ -156,9 +157,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_exhausted: OnExhausted = OnExhausted.BLOCK
 
     def calls_of(self, drain: Drain) -> int:
-        """The most starts of an agent in one errand of this drain; one analysis serves all attempts at a story."""
-        brief = drain in DISPENSABLE_DRAINS - {Drain.ANALYSIS}
-        return min(self.calls_per_errand, self.calls_per_reading) if brief else self.calls_per_errand
+        """The most starts of an agent in one errand of this drain."""
+        is_brief = drain in _BRIEF_DRAINS
+        return min(self.calls_per_errand, self.calls_per_reading) if is_brief else self.calls_per_errand
 
 
 class StoryBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -295,7 +296,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         if drain is Drain.TRIAGE and drain not in self.drains:
             drain = Drain.REVIEW
         chain = self.drains.get(drain, () if drain in OPTIONAL_DRAINS else self.chain)
-        if drain is not Drain.STORY:
+        if not self.escalation or drain is not Drain.STORY:
             return chain
         named = agents_of(self.escalation[: attempt + 1])[-1:]
         return (*named, *(ref for ref in chain if ref not in named))

@@ -66,7 +66,7 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not are_counts(self.calls, self.unpriced_calls, self.unmetered_calls):
             require_counts(self)
-        if max(self.unpriced_calls, self.unmetered_calls) > self.calls:
+        if self.unpriced_calls > self.calls or self.unmetered_calls > self.calls:
             self._refuse("an unpriced or unmetered call is a call")
         if (self.cost_usd is None) != (self.unpriced_calls == self.calls):
             self._refuse("there is a cost exactly when some call has a price")
