@@ -297,6 +297,49 @@ def test_a_signal_ends_the_agent_and_prints_the_way_to_resume(user: User, number
 
 
 @pytest.mark.processes
+def test_a_terminal_that_is_closed_ends_the_agent_and_the_run_can_be_resumed(user: User) -> None:
+    """Nothing can be said there any more, and of its end both the kernel and the shell tell."""
+    user.has_an_agent(HANGS, settings=ORPHANS_END)
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        command("run", SPEC), cwd=user.repo, env=user.env, stdin=slave, stdout=slave, stderr=slave
+    ) as run:
+        os.close(slave)
+        agent = the_agent(user)
+        os.close(master)
+        for _ in range(2):
+            run.send_signal(signal.SIGHUP)
+        assert run.wait(timeout=60) == 143
+    assert user.asks("status", "--json").rows[0]["status"] == "interrupted"
+    assert not (user.state / "errors").exists()
+    assert_gone(agent)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("prefix", "code", "status"), [((), 143, "interrupted"), (("nohup",), 0, "completed")])
+def test_a_reader_who_leaves_stops_the_run_in_order_unless_it_is_to_go_on(
+    user: User, prefix: tuple[str, ...], code: int, status: str
+) -> None:
+    """As in `storyloop run 2>&1 | head`; under nohup the end of a terminal is none of its business."""
+    user.has_an_agent('echo $$ >"$HOME/agent.pid"; until [ -e "$HOME/go" ]; do sleep 0.05; done\n' + WRITES_ITS_STORY)
+    with subprocess.Popen(
+        [*prefix, *command("run", SPEC)],
+        cwd=user.repo,
+        env=user.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as run:
+        the_agent(user)
+        assert run.stderr is not None
+        run.stderr.close()
+        (user.home / "go").touch()
+        assert run.wait(timeout=60) == code
+    assert user.asks("status", "--json").rows[0]["status"] == status
+    assert not (user.state / "errors").exists()
+
+
+@pytest.mark.processes
 def test_a_live_run_is_held_followed_and_stopped_from_elsewhere(user: User) -> None:
     """Others are told its process and exit 5; `logs -f` ends when it does."""
     user.has_an_agent(HANGS, settings=ORPHANS_END)

@@ -1,10 +1,15 @@
 """Faces of a run in the foreground: a live view on a terminal, plain lines elsewhere, JSON lines, or silence.
 
 stderr is the telling, stdout the answer. What agents wrote is stripped of everything a terminal would obey.
+When whoever read it has left (a closed pipe, a terminal that is gone), what is still to be said goes nowhere, and the
+run is stopped in order, as it is by the terminal's own signal; under `nohup` it goes on.
 """
 
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,6 +67,20 @@ def face_for(label: str = "", *, quiet: bool, verbose: bool, as_json: bool) -> F
     return LiveFace()
 
 
+def _said(say: Callable[[], object]) -> None:
+    try:
+        say()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
 class QuietFace:
     """Nothing but the answer."""
 
@@ -71,7 +90,7 @@ class QuietFace:
     def close(self) -> None: ...
 
     def end(self, state: RunState, account: Account, report_path: str | None) -> None:
-        click.echo(readable(summary(state, account, datetime.now(UTC), report_path)))
+        _said(lambda: click.echo(readable(summary(state, account, datetime.now(UTC), report_path))))
 
 
 class PlainFace(QuietFace):
@@ -82,7 +101,8 @@ class PlainFace(QuietFace):
         self._state: RunState | None = None  # as it was last shown
 
     def tell(self, text: str) -> None:
-        click.echo("\n".join(f"{self._label}{line}" for line in readable(text).split("\n")), err=True)
+        lines = "\n".join(f"{self._label}{line}" for line in readable(text).split("\n"))
+        _said(lambda: click.echo(lines, err=True))
 
     def event(self, event: Event, state: RunState) -> None:
         stamp = f"{event.at:%Y-%m-%dT%H:%M:%SZ}  " if self._stamped else ""
@@ -91,7 +111,7 @@ class PlainFace(QuietFace):
         self._state = state
 
     def end(self, state: RunState, account: Account, report_path: str | None) -> None:
-        click.echo("", err=True)
+        _said(lambda: click.echo("", err=True))
         super().end(state, account, report_path)
 
 
@@ -99,10 +119,10 @@ class JsonFace(QuietFace):
     """The journal's events as JSON lines, then the report."""
 
     def event(self, event: Event, state: RunState) -> None:  # noqa: ARG002 - the protocol's
-        click.echo(json_line(event))
+        _said(lambda: click.echo(json_line(event)))
 
     def end(self, state: RunState, account: Account, report_path: str | None) -> None:
-        click.echo(json_line(report_json(state, account, report_path)))
+        _said(lambda: click.echo(json_line(report_json(state, account, report_path))))
 
 
 class LiveFace(PlainFace):
@@ -119,11 +139,11 @@ class LiveFace(PlainFace):
         self._live = Live(console=self._console, get_renderable=self._block, refresh_per_second=4, transient=True)
 
     def tell(self, text: str) -> None:
-        self._console.print(readable(text), markup=False)
+        _said(lambda: self._console.print(readable(text), markup=False))
 
     def event(self, event: Event, state: RunState) -> None:
         if self._state is None:
-            self._live.start()
+            _said(self._live.start)
         if isinstance(event, CallStarted):
             self._since, self._doing = time.monotonic(), ""
         elif isinstance(event, CallEnded):
@@ -138,7 +158,7 @@ class LiveFace(PlainFace):
         super().end(state, account, report_path)
 
     def close(self) -> None:
-        self._live.stop()
+        _said(self._live.stop)
 
     def _block(self) -> "RenderableType":
         from rich.text import Text

@@ -132,6 +132,8 @@ def driven(service: Service, drives: Sequence[tuple[Drive | RunState, Face]]) ->
     caught: list[int] = []
 
     def on_signal(number: int, _frame: object) -> None:
+        if caught and number == signal.SIGHUP:
+            return  # of one terminal's end both the kernel and the shell tell
         if caught:
             os._exit(128 + (2 if number == signal.SIGINT else 15))
         caught.append(2 if number == signal.SIGINT else 15)
@@ -140,7 +142,9 @@ def driven(service: Service, drives: Sequence[tuple[Drive | RunState, Face]]) ->
                 drive.interrupt(f"by {signal.Signals(number).name}")
             face.tell("stopping: agents are ended and their work is saved; once more to leave at once")
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    wanted = (number for number in _SIGNALS if not (nohup and number == signal.SIGHUP))
+    before = {number: signal.signal(number, on_signal) for number in wanted}
     try:
         if not drives[1:]:
             return _driven(service, *drives[0], caught)
