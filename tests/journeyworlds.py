@@ -274,7 +274,8 @@ class _MemoryCheckout:
     head_branch = "main"
 
     def __init__(self, root: Path, repository: MemoryRepository) -> None:
-        self.root, self.identity, self.head = str(root), repository.identity, repository.base
+        self.root = self.main_root = str(root)
+        self.identity, self.head = repository.identity, repository.base
         self.head_tree = repository.tree_of(repository.base)
 
     def branch(self, name: str) -> Free:  # noqa: ARG002 - nothing is in its way

@@ -8,7 +8,7 @@ import pytest
 
 from clikit import User
 from storyloop.driving import open_run
-from storyloop.preparing import prepare
+from storyloop.preparing import Basis, prepare
 from storyloop.service import HeldElsewhereError
 from storyloop.wiring import make_service
 
@@ -91,7 +91,7 @@ def test_a_stopped_run_waits_while_another_is_at_work_on_its_branch(user: User) 
     (row,) = user.asks("status", "--json").rows
     user.git("worktree", "remove", "--force", row["worktree"])
     service = make_service(user.env)
-    with open_run(service, prepare(service, user.place / "spec.md", user.repo, reuse_branch=True)) as drive:
+    with open_run(service, prepare(service, user.place / "spec.md", user.repo, basis=Basis.REUSED)) as drive:
         refused = user.asks("resume", row["run_id"])
         assert (refused.code, drive.state.run_id in refused.err) == (5, True)
 

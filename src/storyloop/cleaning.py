@@ -16,9 +16,10 @@ import msgspec
 
 from storyloop.core.events import RunCleaned
 from storyloop.core.run_row import RunRow
+from storyloop.core.run_state import RunState
 from storyloop.core.transitions import ENDED
 from storyloop.engine.lanes import lane_places
-from storyloop.ports import Author, ScratchRef
+from storyloop.ports import Author, Place, ScratchRef
 from storyloop.service import HeldElsewhereError, Service
 from storyloop.views.words import count
 
@@ -94,7 +95,7 @@ def removed(service: Service, leftover: Leftover) -> str:
             repository = held.hands.repository
             match leftover.kind:
                 case Kind.WORKTREE:
-                    for place in (*lane_places(held.state, held.place), held.place):
+                    for place in _own_places(held.state, held.place)[::-1]:
                         remains = repository.remains(place)
                         if remains is not None and remains.unkept:
                             tree, message = (
@@ -125,16 +126,16 @@ def _left_by(service: Service, row: RunRow, older_than: float | None, *, sits_al
     why = f"the run is {row.status}" if is_over else f"the run is stale ({row.status})"
     soon = age >= (older_than or 0.0)
     later = age >= (_LATER if older_than is None else older_than)
-    in_checkout = place.worktree == state.going.checkout
-    if sits_alone and not in_checkout and (soon if is_over else later):
-        places = {one: hands.repository.remains(one) for one in (place, *lane_places(state, place))}
+    if (sits_alone or state.going.is_in_checkout) and (soon if is_over else later):
+        places = {one: hands.repository.remains(one) for one in _own_places(state, place)}
         there = {one: remains for one, remains in places.items() if remains is not None}
         if there:
-            lanes = f" and {count(len(there.keys() - {place}), 'lane')}" if there.keys() - {place} else ""
+            first, *others = there
+            lanes = f" and {count(len(others), 'lane')}" if others else ""
             yield Leftover(
                 run_id=row.run_id,
                 kind=Kind.WORKTREE,
-                what=f"worktree {place.worktree}{lanes}",
+                what=f"worktree {first.worktree}{lanes}",
                 why=why,
                 bytes=sum(_size(Path(one.worktree)) for one in there),
                 unkept=tuple(path for remains in there.values() for path in remains.unkept),
@@ -149,6 +150,11 @@ def _left_by(service: Service, row: RunRow, older_than: float | None, *, sits_al
     if later and (printed := _printed(service, row.run_id)):
         size = sum(map(_size, printed))
         yield Leftover(run_id=row.run_id, kind=Kind.PRINTED, what="what agents and checks printed", why=why, bytes=size)
+
+
+def _own_places(state: RunState, place: Place) -> list[Place]:
+    """The worktrees that were made for the run: the user's own checkout is none."""
+    return [*([] if state.going.is_in_checkout else [place]), *lane_places(state, place)]
 
 
 def _printed(service: Service, run_id: str) -> list[Path]:

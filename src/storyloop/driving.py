@@ -18,7 +18,15 @@ from storyloop.core.words import RunStatus
 from storyloop.engine.lanes import reopen_lanes
 from storyloop.engine.loop import Engine
 from storyloop.engine.requests import fact_of
-from storyloop.preparing import Prepared, require_untouched, templates_of
+from storyloop.preparing import (
+    Basis,
+    Prepared,
+    require_as_left,
+    require_one_at_a_time,
+    require_untouched,
+    require_vacant,
+    templates_of,
+)
 from storyloop.service import Held, Service
 
 Watcher = Callable[[Event, RunState], None]
@@ -94,9 +102,9 @@ def open_run(service: Service, prepared: Prepared) -> Drive:
         base=prepared.base,
         base_tree=prepared.base_tree,
         base_branch=prepared.checkout.head_branch,
-        reuse_branch=prepared.reuse_branch,
+        reuse_branch=prepared.basis is not Basis.NEW,
         worktree=place.worktree,
-        session_id=session_id_of(place.worktree),
+        session_id=session_id_of(place.worktree, main_checkout=prepared.checkout.main_root),
         knowledge=_known_of(service, prepared),
         earlier=prepared.earlier,
         feedback=prepared.feedback,
@@ -120,6 +128,8 @@ def resume_run(service: Service, run_id: str, *, flags: Flags = NO_FLAGS, prompt
         policy, going = held.state.effective_config(), held.state.going
         tools.held_by(policy.sandbox)
         service.require_alone(going.repository, held.state.branch, run_id=run_id)
+        if going.is_in_checkout:
+            require_vacant(service, going.repository, going.checkout, but=run_id)
         if going.opening.worktree_opened:
             newest = next(row for row in service.rows(going.repository) if row.branch == held.state.branch)
             # Of a run that broke off, what an agent has committed may be there; what others have is not taken for that.
@@ -128,6 +138,8 @@ def resume_run(service: Service, run_id: str, *, flags: Flags = NO_FLAGS, prompt
         new = amended(policy, flags) if flags != NO_FLAGS else policy
         if prompts:
             new = msgspec.structs.replace(new, prompts=templates_of(service, Path(going.checkout)))
+        if going.is_in_checkout:
+            require_one_at_a_time(new)
         resumed = RunResumed(
             key=f"resumed/{held.state.going.resumes + 1}",
             at=tools.clock.now(),
@@ -147,6 +159,8 @@ def _find_worktrees(held: Held, *, left_at: str) -> None:
         held.tell(WorktreeLost(key=key, at=clock.now()))
     elif held.state.status is not RunStatus.RUNNING:  # what has changed since is the user's own
         hands.repository.guard(place)
+        if held.state.going.is_in_checkout:
+            require_as_left(held.state, place, hands.repository)
     for lane in reopen_lanes(held.state, hands):
         held.tell(WorktreeLost(key=f"{key}/lane/{lane}", at=clock.now(), lane=lane))
 
@@ -167,7 +181,7 @@ def _can_go_on(state: RunState) -> bool:
 
 def _known_of(service: Service, prepared: Prepared) -> ProjectKnowledge:
     """What the last run on a branch that is reused has learnt."""
-    rows = service.rows(prepared.checkout.identity) if prepared.reuse_branch else []
+    rows = service.rows(prepared.checkout.identity) if prepared.basis is not Basis.NEW else []
     before = next((row for row in rows if row.branch == prepared.spec.branch_name), None)
     known = service.state(before.run_id).knowledge if before else ProjectKnowledge()
     return msgspec.structs.replace(known, baseline_commit=None)

@@ -19,7 +19,7 @@ from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import Feedback
 from storyloop.core.spec import Criterion, Spec, Story
 from storyloop.ports import Checkout, Forge
-from storyloop.preparing import Prepared, run_of, surveyed
+from storyloop.preparing import Basis, Prepared, run_of, surveyed
 from storyloop.service import Service
 
 
@@ -76,7 +76,7 @@ def prepared(service: Service, heard: Heard) -> Prepared:
     tip = _tip(checkout, pull_request, remote)
     base = checkout.commit(f"refs/remotes/{remote}/{pull_request.base}") or checkout.commit(pull_request.base)
     spec = service.clean(_spec(service, checkout, pull_request))
-    ready = run_of(service, _with_one(spec), checkout, heard.loaded, drains=_DRAINS, reuse_branch=True)
+    ready = run_of(service, _with_one(spec), checkout, heard.loaded, drains=_DRAINS, basis=Basis.REUSED)
     most = MOST_CONCERNS if feedback.watch else len(feedback.concerns)
     rounds = policy.limits.review_cycles if feedback.watch else 1
     return msgspec.structs.replace(

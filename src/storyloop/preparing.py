@@ -4,6 +4,7 @@ Whatever can be wrong with what a user gave is found here, with the cure, before
 """
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from storyloop.config.layers import NO_FLAGS, Flags
 from storyloop.config.load import Loaded, load, refuse_secrets
 from storyloop.core.bounds import Bounds, bounds
-from storyloop.core.branch import branch_fault
+from storyloop.core.branch import branch_fault, default_branch
 from storyloop.core.errors import UserError
 from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain, Policy, Require, agents_of
@@ -21,7 +22,15 @@ from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
 from storyloop.core.words import RunStatus
 from storyloop.ports import CheckedOut, Checkout, Clashes, Exists, Free, Place, Repository
-from storyloop.service import Service
+from storyloop.service import HeldElsewhereError, Service
+
+
+class Basis(Enum):
+    """Which branch a run works on, and where."""
+
+    NEW = "a branch that it makes, in a worktree"
+    REUSED = "a branch that may be there, in a worktree"
+    CHECKOUT = "the branch that the user's checkout is at, in that checkout"
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +45,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     base: str  # the commit that it builds on
     base_tree: str
     worktree: str
-    reuse_branch: bool
+    basis: Basis
     earlier: str = ""  # what runs before it on its branch came to and left open
     stands: str | None  # the ended run whose worktree has the branch checked out: it is closed first
     bounds: Bounds
@@ -54,7 +63,7 @@ def prepare(
     cwd: Path,
     *,
     flags: Flags = NO_FLAGS,
-    reuse_branch: bool = False,
+    basis: Basis = Basis.NEW,
     improves: str = "",
     earlier: str = "",
 ) -> Prepared:
@@ -64,13 +73,13 @@ def prepare(
     """
     spec, is_markdown = read_spec(spec_file)
     if improves:
-        spec, reuse_branch = msgspec.structs.replace(spec, branch_name=improves), True
+        spec, basis = msgspec.structs.replace(spec, branch_name=improves), Basis.REUSED
     held = service.tools.secrets.find(dump_spec(spec))
     if held:
         spec = _without_secrets(service, spec)
     checkout, loaded = surveyed(service, cwd, flags=flags)
     drains = (Drain.PLAN, Drain.STORY) if spec.is_free_form else (Drain.STORY,)
-    prepared = run_of(service, spec, checkout, loaded, drains=drains, reuse_branch=reuse_branch)
+    prepared = run_of(service, spec, checkout, loaded, drains=drains, basis=basis)
     told = _noted("secrets in the spec are left out of all that is kept and asked: {}", held)
     return msgspec.structs.replace(
         prepared,
@@ -92,19 +101,26 @@ def surveyed(service: Service, cwd: Path, *, flags: Flags) -> tuple[Checkout, Lo
 
 
 def run_of(
-    service: Service, spec: Spec, checkout: Checkout, loaded: Loaded, *, drains: tuple[Drain, ...], reuse_branch: bool
+    service: Service, spec: Spec, checkout: Checkout, loaded: Loaded, *, drains: tuple[Drain, ...], basis: Basis
 ) -> Prepared:
     """A run of this spec, if it could be opened; `drains` are those that it cannot do without."""
     missing = dict.fromkeys(note for drain in drains for note in _require_agents(service, loaded.policy, drain))
     _require_checks(service, loaded.policy, Path(checkout.root))
     _require_proofs(spec, loaded.policy)
-    stands = _require_branch(service, spec.branch_name, checkout, reuse=reuse_branch)
-    worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
-    if Path(worktree).exists() and not (stands and _is_same(worktree, service.state(stands).going.worktree)):
-        raise UserError(
-            f"The run's worktree would stand at {worktree}, but something is there already.",
-            "Move it away, or set another [worktree] pattern in storyloop.toml.",
-        )
+    stands: str | None = None
+    if basis is Basis.CHECKOUT:
+        require_one_at_a_time(loaded.policy)
+        spec = msgspec.structs.replace(spec, branch_name=_own_branch(spec, checkout))
+        require_vacant(service, checkout.identity, checkout.root)
+        worktree = checkout.root
+    else:
+        stands = _require_branch(service, spec.branch_name, checkout, reuse=basis is Basis.REUSED)
+        worktree = checkout.worktree_path(loaded.policy.worktree.pattern, spec.branch_name)
+        if Path(worktree).exists() and not (stands and _is_same(worktree, service.state(stands).going.worktree)):
+            raise UserError(
+                f"The run's worktree would stand at {worktree}, but something is there already.",
+                "Move it away, or set another [worktree] pattern in storyloop.toml.",
+            )
     return Prepared(
         spec=spec,
         loaded=loaded,
@@ -112,7 +128,7 @@ def run_of(
         base=checkout.head,
         base_tree=checkout.head_tree,
         worktree=worktree,
-        reuse_branch=reuse_branch,
+        basis=basis,
         stands=stands,
         bounds=bounds(spec, loaded.policy),
         sandbox=service.tools.held_by(loaded.policy.sandbox),
@@ -122,6 +138,7 @@ def run_of(
             *missing,
             *_uncounted(service, loaded.policy),
             *_noted("prompt templates of yours are used: {}", loaded.policy.prompts),
+            *_noted("the run works in {}, your own checkout: leave that to it", [worktree] * (basis is Basis.CHECKOUT)),
             *_noted("the worktree of run {}, which has ended, is closed first", [stands[:8]] if stands else ()),
         ),
     )
@@ -138,6 +155,36 @@ def new_place(service: Service, branch: str, cwd: Path, *, like: RunState) -> Pl
     if Path(worktree).exists():
         raise UserError(f"Something is at {worktree} already.", "Give another --branch, or move it away.")
     return service.place(run_id, worktree=worktree, branch=branch)
+
+
+def require_one_at_a_time(policy: Policy) -> None:
+    """Raise UserError unless stories are worked on one at a time, which is all that a checkout has room for."""
+    if (parallel := policy.limits.parallel) > 1:
+        problem = f"A run in your own checkout works on one story at a time, and not on {parallel}."
+        raise UserError(problem, "Add --parallel 1, or let it have worktrees: leave --no-worktree out.")
+
+
+def _own_branch(spec: Spec, checkout: Checkout) -> str:
+    """The branch that the user's checkout is at, if the spec names no other. No branch is ever switched for a run."""
+    here, wanted = checkout.own_branch(), spec.branch_name
+    if wanted in (here, default_branch(spec.title)):
+        return here
+    cure = "Give the spec another `## Branch`, or none"
+    if isinstance(state := checkout.branch(wanted), Free | Exists):
+        cure = f"Go there first (`git switch {'-c ' if isinstance(state, Free) else ''}{wanted}`), or leave it out"
+    raise UserError(f"The spec is for branch {wanted}, and {checkout.root} is at {here}.", f"{cure}.")
+
+
+def require_vacant(service: Service, repository: str, checkout: str, *, but: str = "") -> None:
+    """Raise UserError where another run is at work in this checkout, or has left there what is not saved yet."""
+    for row in service.rows(repository):
+        if row.worktree != checkout or row.run_id == but:
+            continue
+        if (pid := service.holder(row.run_id)) is not None:
+            raise HeldElsewhereError(row.run_id, pid)
+        if row.status == RunStatus.RUNNING or service.at_work(row.run_id):
+            problem = f"Run {row.run_id[:8]} broke off in {checkout}, and what it was at is not saved yet."
+            raise UserError(problem, f"Go on with it first: `storyloop resume {row.run_id[:8]}`.")
 
 
 def templates_of(service: Service, root: Path) -> dict[str, str]:
@@ -210,7 +257,7 @@ def _require_branch(service: Service, branch: str, checkout: Checkout, *, reuse:
             raise UserError(f"Branch {branch} cannot be made while there is a branch {other}.", f"{rename}.")
         case CheckedOut(path=path):
             ours = next((row.run_id for row in rows if _is_same(row.worktree, path)), None)
-            if ours is None:
+            if ours is None or service.state(ours).going.is_in_checkout:
                 raise UserError(
                     f"Branch {branch} is checked out at {path}.",
                     f"{rename}, or switch that checkout to another branch.",
@@ -247,6 +294,15 @@ def require_untouched(service: Service, run_id: str) -> Repository:
             "Commit them there, or undo them, and try again.",
         )
     return repository
+
+
+def require_as_left(state: RunState, place: Place, repository: Repository) -> None:
+    """Raise UserError unless the user's checkout is as the run has left it; with work in hand, files may differ."""
+    going = state.going
+    in_hand = any(work.lane == 0 for work in going.work.values())
+    if not in_hand and repository.snapshot(place) != going.tip_tree:
+        problem = f"{place.worktree} holds changes that are not committed and no work of the run."
+        raise UserError(problem, "Commit them on another branch, or put them by (`git stash -u`), and try again.")
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -13,7 +13,9 @@ from storyloop.core.reduce import fold
 from storyloop.core.run_state import RunState
 from storyloop.core.stages import Closing, Work
 from storyloop.core.undoing import Step, review_then, standings_then, step_called, steps_of
+from storyloop.core.words import RunStatus
 from storyloop.ports import Author
+from storyloop.preparing import require_as_left, require_vacant
 from storyloop.service import Service
 
 
@@ -56,7 +58,13 @@ def undo(service: Service, run_id: str, to: Step, what: str) -> RunState:
         now, place, repository = held.state, held.place, held.hands.repository
         then = fold(event for _, event in takewhile(lambda told: told[0] <= to.number, service.events(run_id)))
         assert then is not None
+        in_checkout = now.going.is_in_checkout
+        if in_checkout:
+            require_vacant(service, now.going.repository, now.going.checkout, but=run_id)
         is_missing = not repository.has_worktree(place)
+        # A branch that has moved was moved by an undo that died, which is completed; or it is refused below.
+        if in_checkout and now.status is not RunStatus.RUNNING and repository.tip(place) == now.going.tip:
+            require_as_left(now, place, repository)
         if is_missing:
             copy = now.effective_config().worktree.copy
             repository.open_worktree(place, base=now.going.tip, reuse_branch=True, copy=copy)
@@ -66,6 +74,8 @@ def undo(service: Service, run_id: str, to: Step, what: str) -> RunState:
             author = Author(message="What lay in the worktree before it was undone", at=now.going.last_at)
             kept.append(repository.pin(place, tree=tree, label=f"{label}/{tree[:12]}", author=author).ref)
         kept.append(repository.move_back(place, commit=to.tip, tip=now.going.tip, label=label))
+        if in_checkout:
+            repository.close_worktree(place)
         held.tell(
             RunUndone(
                 key=f"undone/{moment.isoformat()}",

@@ -18,7 +18,7 @@ from storyloop.core.policy import Drain, agents_of
 from storyloop.core.run_state import RunState
 from storyloop.driving import Drive, exit_code, open_run, resume_run
 from storyloop.forking import fork as forked
-from storyloop.preparing import Prepared, prepare
+from storyloop.preparing import Basis, Prepared, prepare
 from storyloop.service import Service
 from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
@@ -68,21 +68,33 @@ with_budgets, with_limits, with_output = _with(_limits), _with([*_limits, *_deli
 @click.option(
     "--reuse-branch", is_flag=True, help="Build on a branch that exists already; an ended run's worktree is closed."
 )
+@click.option("--no-worktree", is_flag=True, help="Work in your own checkout, on the branch that it is at.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it may cost.")
 @with_output
 def run(
-    specs: tuple[Path, ...], reuse_branch: bool, dry_run: bool, quiet: bool, verbose: bool, as_json: bool, **said: Any
+    specs: tuple[Path, ...],
+    reuse_branch: bool,
+    no_worktree: bool,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **said: Any,
 ) -> int:
     """Take the stories of SPEC through an agent, prove them, and commit them on a branch of their own.
 
-    Several specs are as many runs, at once, each on its own branch; what --max-* says holds for each.
+    Several specs are as many runs, at once, each on its own branch; what --max-* says holds for each. With
+    --no-worktree there is one, in your checkout, which must be clean and at a branch that is not the default one.
 
     \b
     storyloop run spec.md
     storyloop run spec.md --agent first --agent second --max-calls 40
     """
+    if no_worktree and (reuse_branch or specs[1:]):
+        raise click.UsageError("--no-worktree works on the branch that is checked out: one SPEC, no --reuse-branch.")
     service, flags = make_service(), Flags(**said)
-    prepared = [prepare(service, spec, here(), flags=flags, reuse_branch=reuse_branch) for spec in specs]
+    basis = Basis.CHECKOUT if no_worktree else Basis.REUSED if reuse_branch else Basis.NEW
+    prepared = [prepare(service, spec, here(), flags=flags, basis=basis) for spec in specs]
     _require_apart(prepared)
     if specs[1:] and as_json:
         raise click.UsageError("--json tells of one run: give one SPEC.")

@@ -195,7 +195,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     base_tree: str
     worktree: str
-    checkout: str
+    checkout: str  # the user's own, which may be the worktree
     base_branch: str = ""  # that was checked out when the run began
     reuse_branch: bool = False
     tip: str  # what we last made the run's branch point at
@@ -221,6 +221,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     last_at: datetime
     resumes: int = 0
     inbox_seen: int = 0
+
+    @property
+    def is_in_checkout(self) -> bool:
+        """Whether the run works in the user's own checkout."""
+        return self.worktree == self.checkout
 
 
 def files_in_hand(progress: Progress) -> str:

@@ -96,6 +96,11 @@ Proof = Checking | Demonstrating | Reproving | Trying
 Purpose = SettingUp | SettingUpLane | Baselining | Probing | Proof | FinalPurpose
 
 
+def is_final(purpose: Purpose) -> bool:
+    """Whether it belongs to a round of the final proof."""
+    return isinstance(purpose, FinalPurpose) or (isinstance(purpose, SettingUp) and purpose.round > 0)
+
+
 def key_of(purpose: Purpose) -> str:
     """The derived key of the deed."""
     match purpose:

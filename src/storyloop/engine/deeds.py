@@ -71,14 +71,14 @@ from storyloop.engine.prompting import values_of
 
 def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event) -> Generator[Event]:
     """The facts that come of doing this; none when it was stopped half-way."""
-    hands = replace(hands, place=lane_place(hands.place, lane_of(effect, state.going) or 0))
+    whole, hands = hands, replace(hands, place=lane_place(hands.place, lane_of(effect, state.going) or 0))
     match effect:
         case OpenWorktree():
             yield from _open_worktree(effect, state, hands)
         case RunCommand(purpose=SettingUp()):
-            yield from _reported(run_command(effect, state, hands, stop), state, hands)
+            yield from _reported(run_command(effect, state, hands, stop), state, whole)
         case CallAgent(drain=Drain.PLAN | Drain.TRIAGE):
-            yield from _reported(call_agent(effect, state, hands, stop), state, hands)
+            yield from _reported(call_agent(effect, state, hands, stop), state, whole)
         case WriteSpec(key=key, spec=spec):
             hands.papers.save_spec(hands.place, dump_spec(spec))
             yield SpecPlanned(key=key, at=hands.clock.now(), spec=spec)
@@ -127,7 +127,7 @@ def perform(effect: Effect, state: RunState, hands: Hands, stop: threading.Event
             finished = RunFinished(key=key, at=hands.clock.now(), shipped=shipped)
             save_report(finished, state, hands)
             close_lanes(state, hands)
-            if shipped and state.effective_config().worktree.cleanup:
+            if state.going.is_in_checkout or (shipped and state.effective_config().worktree.cleanup):
                 hands.repository.close_worktree(hands.place)
             yield finished
         case _:
@@ -140,6 +140,9 @@ def _reported(events: Iterable[Event], state: RunState, hands: Hands) -> Iterato
         after = reduce(state, event)
         if after.status is RunStatus.FAILED:
             save_report(event, state, hands)
+            if state.going.is_in_checkout:
+                close_lanes(state, hands)
+                hands.repository.close_worktree(hands.place)
         state = after
         yield event
 

@@ -4,6 +4,7 @@ These are the deeds that move the run's branch and its worktree.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from storyloop.core.effects import (
@@ -39,7 +40,7 @@ from storyloop.core.spec import Story
 from storyloop.core.stages import Closing, Landing, Leaving, Work
 from storyloop.core.train import is_in_line
 from storyloop.engine.hands import Hands
-from storyloop.engine.lanes import close_lanes, open_lane
+from storyloop.engine.lanes import PROOF, close_lanes, lane_place, open_lane
 from storyloop.engine.laying import lay
 from storyloop.ports import Author, Merged
 
@@ -119,10 +120,15 @@ def scrub_worktree(effect: ScrubWorktree, state: RunState, hands: Hands) -> Iter
     """It is known that the worktree is no longer set up before anything of it goes."""
     if not state.going.final.owed:
         yield FinalProofBegun(key=f"{effect.key}/begun", at=hands.clock.now(), round=effect.round)
-    findings = _settled(state, hands, label=f"before/final-{effect.round}", before="the final proof")
+    findings: tuple[Finding, ...] = ()
+    if not state.going.is_in_checkout:
+        findings = _settled(state, hands, label=f"before/final-{effect.round}", before="the final proof")
     close_lanes(state, hands)
-    copy = state.effective_config().worktree.copy
-    hands.repository.scrub(hands.place, commit=state.going.tip, copy=copy)
+    if state.going.is_in_checkout:
+        open_lane(state, replace(hands, place=lane_place(hands.place, PROOF)))
+    else:
+        copy = state.effective_config().worktree.copy
+        hands.repository.scrub(hands.place, commit=state.going.tip, copy=copy)
     yield WorktreeScrubbed(key=effect.key, at=hands.clock.now(), round=effect.round, findings=findings)
 
 
@@ -222,7 +228,9 @@ def clean_handover(effect: CleanHandover, state: RunState, hands: Hands) -> Iter
     """No handover lies in the worktree; and where an iteration is over, the files are its branch's tip."""
     progress, repository, place, work = state.going, hands.repository, hands.place, state.going.work[effect.story]
     tip, tree = (work.head, work.tree) if work.lane else (progress.tip, progress.tip_tree)
-    if isinstance(work.stage, Closing) and repository.snapshot(place) != tree:
+    if isinstance(work.stage, Closing) and (now := repository.snapshot(place)) != tree:
+        if now not in _kept(work, tree):  # somebody changed files since the work was left or landed
+            _pin(work, now, f"after/{work.label}-{work.iteration}/{now[:12]}", progress.last_at, hands)
         repository.reset(place, commit=tip)
     hands.papers.remove_handover(place)
     yield HandoverCleaned(key=effect.key, at=hands.clock.now(), story=effect.story)

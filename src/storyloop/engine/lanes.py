@@ -1,4 +1,8 @@
-"""Lanes: in which worktree a deed is done, and the beginning and end of those beside the run's own."""
+"""Lanes: in which worktree a deed is done, and the beginning and end of those beside the run's own.
+
+A run in the user's own checkout has one lane, for its final proof: that takes a clean worktree, and nobody cleans that
+checkout of what git ignores.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,12 +11,14 @@ from msgspec.structs import replace
 
 from storyloop.core.effects import Effect, ParkRun, RunCommand, StartStory, TakeUp, Wait
 from storyloop.core.progress import Progress
-from storyloop.core.purpose import Trying
+from storyloop.core.purpose import Trying, is_final
 from storyloop.core.run_state import RunState
 from storyloop.core.train import lane_worktree
 from storyloop.engine.hands import Hands
 from storyloop.engine.laying import lay
 from storyloop.ports import Place
+
+PROOF = -1  # the lane
 
 
 def lane_of(effect: Effect, progress: Progress) -> int | None:
@@ -22,6 +28,8 @@ def lane_of(effect: Effect, progress: Progress) -> int | None:
             return lane
         case Wait() | ParkRun():
             return None
+        case RunCommand(purpose=purpose) if progress.is_in_checkout and is_final(purpose):
+            return PROOF
         case RunCommand(purpose=purpose):
             story = getattr(purpose.of if isinstance(purpose, Trying) else purpose, "story", "")
         case _:
@@ -34,7 +42,10 @@ def lane_place(place: Place, lane: int) -> Place:
     """Where a lane of the run sits that has this place."""
     if not lane:
         return place
-    branch = f"{place.branch}-lane-{lane}-{place.run_id[:8]}"
+    run = place.run_id[:8]
+    if lane == PROOF:
+        return replace(place, worktree=f"{place.worktree}-proof-{run}", branch=f"{place.branch}-proof-{run}")
+    branch = f"{place.branch}-lane-{lane}-{run}"
     return replace(place, worktree=lane_worktree(place.worktree, lane), branch=branch)
 
 
@@ -62,7 +73,8 @@ def reopen_lanes(state: RunState, hands: Hands) -> Iterator[int]:
 def lane_places(state: RunState, place: Place) -> list[Place]:
     """Where all lanes are that the run can have."""
     widest = state.going.widest
-    return [lane_place(place, lane) for lane in range(1, widest + 1 if widest > 1 else 1)]
+    lanes = [PROOF] if state.going.is_in_checkout else range(1, widest + 1 if widest > 1 else 1)
+    return [lane_place(place, lane) for lane in lanes]
 
 
 def close_lanes(state: RunState, hands: Hands) -> None:

@@ -86,6 +86,15 @@ class Checkout(Protocol):
         ...
 
     @property
+    def main_root(self) -> str:
+        """Absolute path of the repository's main checkout, which may be the same."""
+        ...
+
+    def own_branch(self) -> str:
+        """The branch that is checked out, for a run that works on it right here. Raises UserError where none may."""
+        ...
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know of this repository before a run."""
         ...
@@ -145,7 +154,7 @@ class PushOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repository(Protocol):
-    """The user's repository and the run's worktrees in it. The user's checkout is never written to."""
+    """The user's repository and the run's worktrees in it. The user's checkout is written to only as such a place."""
 
     @property
     def identity(self) -> str:
@@ -156,13 +165,18 @@ class Repository(Protocol):
         """Create branch and worktree at `base` (a branch that is reused keeps its tip); warnings come back.
 
         Doing it again after a crash at any instruction completes it. `copy` names ignored files of the
-        user's checkout to bring along; one that is not there is a warning.
+        user's checkout to bring along; one that is not there is a warning. A place that is the user's own checkout is
+        entered as it stands; raises UserError where it holds anything that is not committed, or is at another branch.
         """
         ...
 
     def has_worktree(self, place: Place, *, tip: str = "") -> bool:
-        """Whether the run's worktree stands. Raises UserError, with the cure, when somebody deleted its branch, or
-        has brought commits onto it that are neither in `tip`, where the run has left it, nor the run's own next one."""
+        """Whether the run's worktree stands.
+
+        Raises UserError, with the cure, when somebody deleted its branch, or has brought commits onto it that are
+        neither in `tip`, where the run has left it, nor the run's own next one; or when it is the user's own checkout,
+        who is at something else there.
+        """
         ...
 
     def tip(self, place: Place) -> str:
@@ -265,7 +279,7 @@ class Repository(Protocol):
         ...
 
     def remains(self, place: Place) -> Remains | None:
-        """What is left of the run's worktree; None where nothing is. Asking changes nothing."""
+        """What is left of the run's worktree; None where nothing is, or all is the user's. Asking changes nothing."""
         ...
 
     def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:
@@ -289,5 +303,8 @@ class Repository(Protocol):
         ...
 
     def close_worktree(self, place: Place, *, with_branch: bool = False) -> None:
-        """Remove the worktree's directory and registration, or what a crash left of its opening; pins stay."""
+        """Remove the worktree's directory and registration, or what a crash left of its opening; pins stay.
+
+        Of the user's own checkout only `.storyloop` goes.
+        """
         ...

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from storyloop.ports import BranchState
+from storyloop.world.entering import own_branch
 from storyloop.world.git import Git
 from storyloop.world.survey import branch_state, discover, worktree_path
 
@@ -35,6 +36,13 @@ class GitCheckout:
     @property
     def head_branch(self) -> str:
         return os.fsdecode(self._git.ask("symbolic-ref", "--quiet", "--short", "HEAD").out).strip()
+
+    @property
+    def main_root(self) -> str:
+        return self._facts.main_checkout
+
+    def own_branch(self) -> str:
+        return own_branch(self._facts, self._git)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -157,6 +157,9 @@ def _put_root_back(at: Workplace) -> None:
 
 
 def _put_registration_back(at: Workplace) -> None:
+    if not at.opened.back_link:  # a main checkout: nothing links to it
+        _put_unfinished_aside(at)
+        return
     files = {at.admin / "gitdir": at.opened.back_link, at.admin / "commondir": b"../..\n"}
     damaged = [path for path, content in files.items() if at.admin.is_symlink() or not _holds(path, content)]
     if not damaged:
@@ -173,14 +176,20 @@ def _put_registration_back(at: Workplace) -> None:
     copy_index(at.own / "index", at.admin / "index")
 
 
+def unfinished(admin: Path) -> list[str]:
+    """What a merge, rebase or the like has left in this git directory; an empty list of conflicts says nothing."""
+    names = sorted(_UNFINISHED.intersection(os.listdir(admin)))
+    return [name for name in names if name != "MERGE_RR" or (admin / name).lstat().st_size]
+
+
 def _put_unfinished_aside(at: Workplace) -> None:
-    for name in sorted(_UNFINISHED.intersection(os.listdir(at.admin))):
+    for name in unfinished(at.admin):
         _set_aside(at, at.admin / name, "unfinished-operation", f"A merge, rebase or the like was left, with {name}")
 
 
 def _put_git_file_back(at: Workplace) -> None:
     path = at.root / ".git"
-    if _holds(path, at.opened.git_file):
+    if not at.opened.git_file or _holds(path, at.opened.git_file):
         return
     if os.path.lexists(path):
         _set_aside(at, path, "git-file", "The worktree's .git was replaced")
@@ -340,8 +349,8 @@ def _all_memory(at: Workplace) -> _Memory | None:
 
 def _concerns(at: Workplace, name: str) -> bool:
     """Whether a setting is not another worktree's own."""
-    above = Path(name).parents
-    return at.admin.parent not in above or at.admin in above
+    above, worktrees = Path(name).parents, at.common / "worktrees"
+    return worktrees not in above or worktrees / at.admin.name in above
 
 
 def _look(path: Path) -> _Kept | None:

@@ -15,7 +15,7 @@ for their helpers; their branches keep their commits, and their files are left o
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -149,11 +149,16 @@ def ignore_created(at: Workplace, tree: str) -> tuple[str, ...]:
     """Untracked files that `tree` has not are ignored from here on; a whole new directory is one path."""
     hold_tree(at, tree)
     created = sorted(_ask_status(at, untracked="normal").untracked)
-    if created:
+    ignore(at, created)
+    return tuple(shown(path) for path in created)
+
+
+def ignore(at: Workplace, paths: Sequence[bytes]) -> None:
+    """These paths are ignored from here on, in this worktree alone."""
+    if paths:
         excludes = at.own / "excludes"
         before = excludes.read_bytes() if excludes.exists() else _users_excludes(at)
-        store(excludes, before + b"".join(b"/" + _as_pattern(path) + b"\n" for path in created))
-    return tuple(shown(path) for path in created)
+        store(excludes, before + b"".join(b"/" + _as_pattern(path) + b"\n" for path in paths))
 
 
 def _users_excludes(at: Workplace) -> bytes:
@@ -177,7 +182,10 @@ def check_out(at: Workplace, tree: str) -> None:
     _status(at)  # before git would overwrite a repository that the agent made
     _forget(at)
     _accessibly(at, "read-tree", "--reset", "-u", tree)
-    _accessibly(at, "clean", "-f", "-d", "-q", f"--exclude=/{PRIVATE}")
+    if at.opened.is_checkout:  # `clean` would take the user's empty directories along
+        remove_created(at, tree)
+    else:
+        _accessibly(at, "clean", "-f", "-d", "-q", f"--exclude=/{PRIVATE}")
     left = _status(at)
     if left.untracked:  # a submodule of the agent's, which `.gitmodules` names no more
         _accessibly(at, "clean", "-f", "-d", "-q", f"--exclude=/{PRIVATE}")

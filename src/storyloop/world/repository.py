@@ -17,7 +17,7 @@ from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
 from storyloop.core.forge import Pushed
 from storyloop.ports import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
-from storyloop.world import guard, index, remotes, scratch, worktree
+from storyloop.world import entering, guard, index, remotes, scratch, worktree
 from storyloop.world.git import Git, GitFailed, shown
 from storyloop.world.workplace import Opened, Workplace, held, own_directory
 
@@ -49,7 +49,8 @@ class GitRepository:
         own.mkdir(parents=True, exist_ok=True)
         order = worktree.Order(place=place, base=base, reuse_branch=reuse_branch, copy=copy, checkout=self._checkout)
         with _telling_the_operator(place), held(own) as hold, self._guarding:
-            opened = worktree.open_worktree(order, msgspec.structs.replace(self._git, hold=hold))
+            begin = entering.enter if place.worktree == self._checkout else worktree.open_worktree
+            opened = begin(order, msgspec.structs.replace(self._git, hold=hold))
         self._opened[str(own)] = opened
         return opened.warnings
 
@@ -61,6 +62,8 @@ class GitRepository:
                 f"Make it again where it was (`git branch {place.branch} COMMIT`), then `storyloop resume`. "
                 f"Work that was not committed is kept by refs under refs/storyloop/{place.run_id}/.",
             )
+        if place.worktree == self._checkout:
+            entering.require_at(self._checkout, place.branch, self._git)
         now = self._git.line("rev-parse", ref)
         if tip and self._git.ask("merge-base", "--is-ancestor", now, tip).code != 0:
             parent, _, message = self._git.line("log", "-1", "--format=%P%n%B", now).partition("\n")
@@ -218,7 +221,7 @@ class GitRepository:
     def remains(self, place: Place) -> Remains | None:
         own = own_directory(place)
         opened = worktree.read_opened(own)
-        if opened is None or not worktree.is_ours(place, opened):
+        if opened is None or opened.is_checkout or not worktree.is_ours(place, opened):
             return None
         if not os.path.lexists(place.worktree):
             return Remains()

@@ -38,12 +38,13 @@ _GLANCE = 0.02
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """What opening a worktree came to; never read again from files that an agent can write."""
 
-    admin: str  # <common>/worktrees/<name>
-    git_file: bytes  # the worktree's `.git`
-    back_link: bytes  # <admin>/gitdir
+    admin: str  # <common>/worktrees/<name>; of a main checkout the common directory itself
+    git_file: bytes  # the worktree's `.git`; empty where that is a directory
+    back_link: bytes  # <admin>/gitdir; empty where there is none
     author: str
     email: str
     warnings: tuple[str, ...] = ()
+    is_checkout: bool = False  # the user's own, which was entered
 
 
 class _Found(msgspec.Struct, frozen=True):

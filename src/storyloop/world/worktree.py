@@ -15,7 +15,7 @@ from typing import assert_never
 
 import msgspec
 
-from storyloop.core.errors import OperatorError, StoryloopError, UserError
+from storyloop.core.errors import OperatorError, ProgrammerError, StoryloopError, UserError
 from storyloop.ports import CheckedOut, Clashes, Exists, Free, Place
 from storyloop.world import guard, index
 from storyloop.world.files import PRIVATE, place_private
@@ -68,7 +68,7 @@ def open_worktree(order: Order, repository: Git) -> Opened:
             return opened
         _remove_half_made(place, repository)
         return _make(order, repository, author=(opened.author, opened.email))
-    author = _identity(repository)
+    author = identity_of(repository)
     intent = _read_intent(own)
     if intent is None:
         _refuse_foreign(place.worktree)
@@ -92,6 +92,8 @@ def open_worktree(order: Order, repository: Git) -> Opened:
 
 def scrub(at: Workplace, tree: str, copy: Sequence[str], *, checkout: str) -> None:
     """As opening left it, but on `tree`."""
+    if at.opened.is_checkout:
+        raise ProgrammerError(f"{at.root} is the user's own checkout, and is not to be scrubbed.")
     index.remove_ignored(at)
     (at.own / "excludes").unlink(missing_ok=True)
     at = workplace(at.place, at.opened, at.repository)  # without these excludes
@@ -106,7 +108,13 @@ def is_ours(place: Place, opened: Opened) -> bool:
 
 
 def close_worktree(place: Place, opened: Opened | None, repository: Git) -> None:
-    """Remove directory and registration; what is not surely ours, or kept nowhere else, is moved aside instead."""
+    """Remove directory and registration; what is not surely ours, or kept nowhere else, is moved aside instead.
+
+    Of the user's own checkout nothing goes but our directory in it.
+    """
+    if opened is not None and opened.is_checkout:
+        _remove(Path(place.worktree, PRIVATE))
+        return
     if opened is None:
         if _read_intent(own := own_directory(place)) is not None:
             _remove_half_made(place, repository)
@@ -133,7 +141,8 @@ def close_worktree(place: Place, opened: Opened | None, repository: Git) -> None
 # --- opening ------------------------------------------------------------------------------------------
 
 
-def _identity(repository: Git) -> tuple[str, str]:
+def identity_of(repository: Git) -> tuple[str, str]:
+    """Whom commits are by: name and address."""
     user = {name: value for name, value in repository.environ.items() if name in IDENTITY}
     answer = repository.ask("var", "GIT_AUTHOR_IDENT", env=user)
     match = re.fullmatch(r"(.*) <(.*)> \d+ [+-]\d+", os.fsdecode(answer.out).strip())
