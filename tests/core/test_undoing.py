@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from storyloop.core.effects import FinishRun
 from storyloop.core.events import RunUndone
+from storyloop.core.progress import StoryProgress
 from storyloop.core.reduce import fold
 from storyloop.core.undoing import review_then, standings_then, step_called, steps_of
 from storyloop.core.words import StoryState
@@ -63,3 +64,12 @@ def test_what_was_undone_is_no_step_any_more_and_what_was_spent_stays_spent() ->
     }
     assert (going.stories["US-002"].calls, going.ledger.iterations_allowed) == (now.going.stories["US-002"].calls, 1)
     assert [step.names[0] for step in steps_of(enumerate(run.events, start=1), "feature/x")] == ["branch", "US-001"]
+
+
+def test_a_story_that_was_in_hand_then_and_is_now_is_open() -> None:
+    """Side by side with the one that is walked back to; else nobody would ever go on with it."""
+    begun = fold(ended().events[:1])
+    assert begun is not None
+    going = replace(begun.going, stories={"US-001": StoryProgress(state=StoryState.BUILDING)})
+    in_hand = replace(begun, progress=going)
+    assert standings_then(in_hand, in_hand) == {"US-001": StoryProgress()}

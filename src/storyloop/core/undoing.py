@@ -74,7 +74,8 @@ def standings_then(now: RunState, then: RunState) -> dict[str, StoryProgress]:
     changed: dict[str, StoryProgress] = {}
     for name, standing in now.going.stories.items():
         before = then.going.stories.get(name, StoryProgress())
-        if standing.state in (StoryState.OPEN, StoryState.SKIPPED) or standing == before:
+        same = standing == before and standing.state is not StoryState.BUILDING  # it is in hand no more
+        if standing.state in (StoryState.OPEN, StoryState.SKIPPED) or same:
             continue
         # One that was blocked then, and is not now, was opened by a human.
         stays = before.state is StoryState.PASSED or before.state is standing.state is StoryState.BLOCKED
