@@ -182,6 +182,12 @@ def test_an_identity_from_the_environment_is_the_users_too(fresh):
     )
 
 
+def test_a_repository_that_was_moved_away_is_told_with_the_way_on(tmp_path):
+    """The runs in it are found again when it is back, or when a link is."""
+    with pytest.raises(UserError, match=f"{tmp_path}/gone is not there any more. Move it back, or make a link"):
+        Git(environ=isolated(tmp_path / "home"), git_dir=str(tmp_path / "gone")).run("status")
+
+
 def test_no_window_is_opened_to_ask_for_a_password(tmp_path):
     """Neither by what the user's config names nor by what the environment does."""
     env, asks = isolated(tmp_path / "home"), tmp_path / "asks"

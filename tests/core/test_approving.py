@@ -34,7 +34,7 @@ def test_what_is_proven_waits_for_a_human_who_is_told_what_to_look_at() -> None:
     assert (run.state.status, parked.what) == (RunStatus.PARKED, ParkedFor.HUMAN)
     assert parked.reason == (
         "US-001 is proven by `run test`, `prove it` and waits for you: "
-        "`git show refs/pins/US-001/1/story/0/1` shows it, `storyloop approve` or `storyloop reject` goes on"
+        "`git show refs/pins/US-001/1/story/0/1` shows it, `storyloop approve RUN` or `storyloop reject RUN` goes on"
     )
 
 

@@ -90,7 +90,7 @@ def approval_line(work: Work, landing: Landing) -> str:
     by = f" by {', '.join(commands[:_MOST_NAMED])}{more}" if commands else ""
     show = f"`git show {work.pin.ref}` shows it, " if work.pin is not None and landing.tree != work.tree else ""
     what = work.story or "the fix of the review's issues"
-    return f"{what} is proven{by} and waits for you: {show}`storyloop approve` or `storyloop reject` goes on"
+    return f"{what} is proven{by} and waits for you: {show}`storyloop approve RUN` or `storyloop reject RUN` goes on"
 
 
 def approved(run: Draft, event: StoryApproved) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from storyloop.core.errors import OperatorError
+from storyloop.core.errors import OperatorError, UserError
 
 _GLANCE = 0.05
 LONGEST = 3600.0  # seconds: a checkout that fetches large files may take long, but nothing waits for ever
@@ -130,12 +130,16 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
             argv.append(f"--git-dir={self.git_dir}")
         if self.work_tree:
             argv.append(f"--work-tree={self.work_tree}")
+        cwd = self.cwd or self.work_tree or self.git_dir
+        if not os.path.isdir(cwd):
+            cure = "Move it back, or make a link there to where it is now; then try again."
+            raise UserError(f"The directory {cwd} is not there any more.", cure)
         process = subprocess.Popen(
             [os.fsencode(arg) for arg in (*argv, *args)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=self.cwd or self.work_tree or self.git_dir,
+            cwd=cwd,
             env=self._environment(env or {}),
             start_new_session=True,
             pass_fds=() if self.hold is None else (self.hold,),
