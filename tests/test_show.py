@@ -156,11 +156,15 @@ def test_evidence_tells_every_verdict_apart_and_whether_it_still_holds(user: Use
 
 
 def test_what_was_proven_on_an_older_tree_is_not_said_to_hold(user: User) -> None:
-    """Before the final proof nothing has run again what a later story may have broken."""
+    """Before the final proof nothing has run again what a later story may have broken; what is vacuous stays so."""
+    spec = user.repo.parent / "spec.md"
+    more = "- [ ] README stays\n  verify: `test -f README`\n### US-002"
+    spec.write_text(spec.read_text().replace("### US-002", more, 1))
     assert user.asks("run", SPEC, "--max-calls", "2").code == 4
     lines = user.asks("show", "--evidence", "--story", "US-001").out
     assert "proven when it landed; later commits changed the tree since" in lines
-    assert ": not run again since US-002" in lines
+    assert "green, but it was green before the work too (vacuous)" in lines
+    assert lines.count(": not run again since US-002") == 2
     assert ": still true on the branch's tip" in user.asks("show", "--evidence", "--story", "US-002").out
 
 

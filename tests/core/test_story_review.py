@@ -1,11 +1,25 @@
 """A story's own review, where stories are reviewed one by one: what ends it, and that the story lands all the same."""
 
+from typing import Any
+
 import pytest
-from makers import MALFORMED, Run, chain, found, policy_of, run_of, spec_of, story
+from makers import (
+    MALFORMED,
+    RED,
+    SAID_FAILED,
+    Run,
+    chain,
+    found,
+    policy_of,
+    run_of,
+    spec_of,
+    story,
+)
 from msgspec.structs import replace
 
 from storyloop.core.bounds import bounds
-from storyloop.core.effects import CallAgent, FinishRun
+from storyloop.core.effects import CallAgent, FinishRun, LandStory, LeaveStory
+from storyloop.core.events import CallEnded
 from storyloop.core.policy import Budget, Drain, Policy, ReviewPolicy, StoryBudget
 from storyloop.core.stages import Building, ReviewEnd
 from storyloop.core.words import RunStatus, StoryState
@@ -68,6 +82,43 @@ def test_however_its_review_ends_a_proven_story_lands(
     assert (standing.state, standing.review.end, standing.reason) == (StoryState.PASSED, end, reason)
     assert standing.attempts == attempts
     assert (run.state.status is RunStatus.COMPLETED) is (end is ReviewEnd.CONVERGED)
+
+
+def mended_so(run: Run, **how: Any) -> Run:
+    """Every attempt that is left comes to this, on a tree of its own."""
+    while not isinstance(run.due, LandStory | LeaveStory):
+        run.attempted(tree="tree-2", **how)
+    return run
+
+
+@pytest.mark.parametrize(
+    "how", [{"check": RED}, {"outcome": SAID_FAILED}, {"outcome": MALFORMED}], ids=["red", "failed", "mute"]
+)
+def test_mending_that_comes_to_nothing_costs_no_story(how: dict[str, Any]) -> None:
+    """It lands as the reviewer has read it, with what is open told; what was tried is kept by a ref."""
+    run = run_of(*ONE, policy=policy()).attempted(tree="tree-1").did(outcome=found(FIRST, SECOND))
+    tried = [e.pin.ref for e in mended_so(run, **how).events if isinstance(e, CallEnded)][-1]
+    standing = run.did().standing("US-001")
+    assert standing.review is not None
+    assert (standing.state, run.state.going.tip_tree) == (StoryState.PASSED, "tree-1")
+    assert standing.reason == "review: fix attempts used up, 2 issues open"
+    assert standing.pins == standing.review.pins == (tried,)
+    assert run.to_end().state.status is RunStatus.FAILED
+
+
+def test_what_was_read_last_is_what_lands() -> None:
+    """Mended once and read again, then broken: the first of the mended ones is what is known to be good."""
+    run = run_of(*ONE, policy=policy()).attempted(tree="tree-1").did(outcome=found(FIRST))
+    run.attempted(tree="tree-1b").did(outcome=found(SECOND))
+    mended_so(run, check=RED).did()
+    assert run.state.going.tip_tree == "tree-1b"
+
+
+def test_what_a_human_rejected_does_not_land_for_want_of_something_better() -> None:
+    """Nor what it was made of: who rejects it has the last word."""
+    run = run_of(*ONE, policy=replace(policy(), step=True)).attempted(tree="tree-1").did(outcome=found(FIRST))
+    run.attempted(tree="tree-1b").did(outcome=found()).did().rejected().resumed()
+    assert isinstance(mended_so(run, check=RED).due, LeaveStory)
 
 
 def test_a_reviewer_who_is_mute_costs_few_calls_and_no_story() -> None:

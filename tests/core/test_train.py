@@ -13,6 +13,7 @@ from makers import (
     call_started,
     exited,
     facts_of,
+    found,
     policy_of,
     reconciled,
     run_of,
@@ -21,9 +22,9 @@ from makers import (
 from msgspec.structs import replace
 
 from storyloop.core.effects import CallAgent, Effect, LandStory, LeaveStory, ParkRun, RunCommand, StartStory, TakeUp
-from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, WorktreePolicy
+from storyloop.core.policy import Budget, Drain, OnExhausted, Policy, ReviewPolicy, WorktreePolicy
 from storyloop.core.purpose import Checking, SettingUpLane
-from storyloop.core.stages import Building, Landing, Reconciling
+from storyloop.core.stages import Building, Landing, Proving, Reconciling
 from storyloop.core.train import turn_of
 from storyloop.core.words import StoryState
 
@@ -292,3 +293,28 @@ def test_the_run_parks_when_nobody_has_anything_to_do_but_to_wait() -> None:
     do(run, "B")
     do(run, "B")
     assert [type(effect) for effect in run.owed] == [ParkRun]
+
+
+def test_what_was_read_waits_for_its_turn_when_mending_it_came_to_nothing() -> None:
+    """Its lane is known to hold what was tried; on what has landed meanwhile it is proven anew, and that no reviewer
+    has read it there is said."""
+    policy = replace(policy_of("a", "b", continuations=2), review=ReviewPolicy(per_story=True))
+    run = asked("A", "B", policy=policy)
+    go(do(run, "B", tree="tree-1"), "B", CallAgent)
+    go(do(run, "B", outcome=found("The sum is wrong")), "B", CallAgent)
+    do(run, "B", tree="tree-2")
+    do(run, "B", first=RED, second=RED)
+    work = run.work("B")
+    assert isinstance(work.stage, Landing)
+    assert work.pin is not None
+    assert (work.stage.tree, work.pin.tree, work.lane, run.state.going.lanes[1].tree) == (
+        *("tree-1", "tree-1", None, "tree-2"),
+    )
+    go(run, "A", LandStory)
+    do(do(do(run, "A"), "A"), "B")
+    assert isinstance(again := run.work("B").stage, Proving)
+    assert again.tree == "tree-1+tree-A/1/story/0/1"
+    do(go(run, "B", LandStory), "B")
+    assert run.standing("B").reason == (
+        "review: fix attempts used up, 1 issue open; reviewed before it was merged with what landed meanwhile"
+    )

@@ -14,7 +14,7 @@ from storyloop.core.errors import IllegalTransition
 from storyloop.core.events import CommandMeasured, Event, StoryRejected
 from storyloop.core.evidence import Evidence, Judged
 from storyloop.core.judge import GreenButPartial, Passed, Short, gating_failures, judge, owed_measurements
-from storyloop.core.passing import accepted, afforded, passing, rejected, tried_anew
+from storyloop.core.passing import accepted, afforded, noted, passing, rejected, tried_anew
 from storyloop.core.policy import AgentRef, Drain, OnExhausted, Require, Tampering, Way
 from storyloop.core.purpose import RUN, Checking, Demonstrating, Reproving
 from storyloop.core.review import issues_to_mend, owed_after_fix, story_reviewed
@@ -27,6 +27,7 @@ from storyloop.core.stages import (
     Preparing,
     Proving,
     Red,
+    Reviewed,
     ReviewEnd,
     Work,
     errand_of,
@@ -126,18 +127,35 @@ def was_reviewed(run: Draft, work: Work, judging: Judging, issues: Issues, event
     """Somebody has reviewed the attempt: it lands, or the next one mends what was found, where there may be one."""
     landing, work = judging.landing, story_reviewed(run, replace(work, cs=judging.before), issues)
     assert work.review is not None
+    assert work.pin is not None
     if work.review.end is not None:
         accepted(run, work, landing, event)
     else:
-        fell_short(run, work, issues_to_mend(run, work, landing), event, landing=landing)
+        as_read = Reviewed(
+            landing=landing, head=work.head, pin=work.pin, changed=work.changed, suspicions=work.suspicions
+        )
+        fell_short(run, replace(work, reviewed=as_read), issues_to_mend(run, work, landing), event)
 
 
-def _unmended(run: Draft, work: Work, landing: Landing, event: Event) -> None:
-    """It was proven, and nobody may mend it any more."""
+def _unmended(run: Draft, work: Work, as_read: Reviewed, reason: str, event: Event) -> None:
+    """It was proven, and who was to mend it did not: it lands as it was read, and what was tried is kept by a ref."""
     assert work.review is not None
-    assert isinstance(work.errand.stage, GivenUp)
-    review = replace(work.review, end=ReviewEnd.FIXES, reason=work.errand.stage.reason)
-    accepted(run, replace(work, review=review), landing, event)
+    assert work.pin is not None
+    review = replace(work.review, end=ReviewEnd.FIXES, reason=reason)
+    if work.pin.tree != as_read.pin.tree:
+        review = replace(review, pins=(*review.pins, work.pin.ref))
+    work = replace(
+        work,
+        review=review,
+        reviewed=None,
+        undone=work.pin.tree,
+        pin=as_read.pin,
+        changed=as_read.changed,
+        suspicions=as_read.suspicions,
+        secrets=(),
+        clashes=(),
+    )
+    accepted(run, work, as_read.landing, event)
 
 
 def not_read(run: Draft, work: Work, judging: Judging, why: str, event: Event) -> None:
@@ -147,8 +165,7 @@ def not_read(run: Draft, work: Work, judging: Judging, why: str, event: Event) -
     if run.effective_config().require is Require.CRITERIA:
         given_up(run, replace(work, green=None), reason, event, evidence=landing.evidence)
     else:
-        note = "; ".join(part for part in (landing.note, reason) if part)
-        passing(run, work, replace(landing, note=note), event)
+        passing(run, work, noted(landing, reason), event)
 
 
 def fell_short(
@@ -158,12 +175,8 @@ def fell_short(
     event: Event,
     *,
     evidence: tuple[Evidence, ...] = (),
-    landing: Landing | None = None,
 ) -> None:
-    """The next attempt, or the end of the story's attempts, which then lands as it is proven, if it is."""
-    if isinstance(work.errand.stage, GivenUp) and landing is not None:
-        _unmended(run, work, landing, event)
-        return
+    """The next attempt, or the end of the story's attempts."""
     if isinstance(work.errand.stage, GivenUp):  # it was green, and would have passed now that its attempts have ended
         given_up(run, replace(work, green=None), shortfall.reason, event, evidence=evidence)
         return
@@ -183,9 +196,6 @@ def fell_short(
     if work.pin is not None:
         work = replace(work, wanting=work.pin.tree, tried=(*work.tried, work.wanting))
     errand = afforded(run, work, errand)
-    if isinstance(errand.stage, GivenUp) and landing is not None:
-        _unmended(run, replace(work, errand=errand), landing, event)
-        return
     work = replace(work, errand=errand, cs=cs, stage=Building())
     if isinstance(errand.stage, GivenUp):
         given_up(run, work, errand.stage.reason, event, evidence=evidence)
@@ -194,10 +204,14 @@ def fell_short(
 
 
 def given_up(run: Draft, work: Work, reason: str, event: Event, *, evidence: tuple[Evidence, ...] = ()) -> None:
-    """The attempts have ended: the story is left, unless all is green and only the agent wanted to do more."""
+    """The attempts have ended: the story is left, unless all is green and only the agent wanted to do more, or a
+    reviewer found something in what was green before."""
     if work.green is not None and work.pin is not None and work.pin.tree == work.green.tree:
         note = "passed when its attempts ended: all is green, but the agent still said partial"
         _green(run, work, work.green, note=note, event=event)
+        return
+    if work.reviewed is not None and work.reviewed.head == work.head:
+        _unmended(run, work, work.reviewed, reason, event)
         return
     policy = run.effective_config()
     commit = policy.limits.on_exhausted is OnExhausted.COMMIT and not policy.step  # nobody has approved it
@@ -244,6 +258,8 @@ def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
     """What the attempt came to; nothing is left to be measured."""
     if proving.again is not None and not gating_failures(proving.measured, run.inherited):
         landing = replace(proving.again, tree=proving.tree, evidence=proving.measured, at=event.at)
+        if work.review is not None:
+            landing = noted(landing, "reviewed before it was merged with what landed meanwhile")
         run.put(replace(work, stage=landing))
         return
     require = run.effective_config().require if work.story != RUN else Require.NONE

@@ -127,6 +127,7 @@ def landed(run: Draft, event: StoryLanded) -> None:
         state=StoryState.PASSED,
         reason=landing.note,
         commits=(*standing.commits, event.commit) if event.commit else standing.commits,
+        pins=(*standing.pins, *(work.review.pins if work.review is not None else ())),
         evidence=landing.evidence,
         judged=landing.judged,
         green_before=work.green_before,

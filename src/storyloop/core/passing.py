@@ -112,7 +112,7 @@ def rejected(run: Draft, event: StoryRejected) -> tuple[Work, Landing, Shortfall
         fingerprint=f"reject/{work.label}/{landing.tree}",
     )
     hint = "\n\n".join(part for part in (said, work.hint) if part)  # the newest word first: a prompt has a bound
-    return replace(work, green=None, hint=hint), landing, shortfall
+    return replace(work, green=None, reviewed=None, hint=hint), landing, shortfall
 
 
 def _approving(run: Draft, event: StoryApproved | StoryRejected) -> tuple[Work, Landing]:
@@ -148,12 +148,16 @@ def accepted(run: Draft, work: Work, landing: Landing, event: Event) -> None:
     """Its commit is owed, as soon as a human has approved it where one is asked."""
     if (review := work.review) is not None and review.end is not ReviewEnd.CONVERGED:
         issues = f", {len(review.open)} issue{'s' * (len(review.open) != 1)} open" if review.open else ""
-        note = f"review: {review.end}{issues}"
-        landing = replace(landing, note="; ".join(part for part in (landing.note, note) if part))
+        landing = noted(landing, f"review: {review.end}{issues}")
     if run.effective_config().step:
         run.put(replace(work, stage=Approving(landing)))
     else:
         _worded(run, work, landing, event)
+
+
+def noted(landing: Landing, note: str) -> Landing:
+    """With one more thing that is to be said about how it passed."""
+    return replace(landing, note="; ".join(part for part in (landing.note, note) if part))
 
 
 def _tries(run: Draft, work: Work, landing: Landing) -> tuple[Trying, ...]:

@@ -107,6 +107,16 @@ class Landing(msgspec.Struct, frozen=True, kw_only=True, tag="landing"):
     message: CommitMessage | None = None
 
 
+class Reviewed(msgspec.Struct, frozen=True, kw_only=True):
+    """Proven work in which a reviewer found something to mend: it lands as it is, if nothing better comes of that."""
+
+    landing: "Landing"
+    head: str  # where it stands,
+    pin: Pin  # and what is known of it
+    changed: tuple[str, ...]
+    suspicions: tuple[Suspicion, ...]
+
+
 class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
     """Given up or skipped: the work is pinned and the worktree goes back to the last good commit."""
 
@@ -192,7 +202,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     account: str = ""  # what was last said to have been done about the open ones
     suspicions: tuple[Suspicion, ...] = ()  # what the next reviewer should look at in the last fix
     commits: tuple[str, ...] = ()
-    pins: tuple[str, ...] = ()  # refs that keep fixes which were not green
+    pins: tuple[str, ...] = ()  # refs that keep fixes which did not land
     end: ReviewEnd | None = None
     reason: str = ""
 
@@ -212,11 +222,13 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     cs: ContinuationState
     analysis: Errand | None = None  # of all its attempts: each one that is green asks it again
     reviewer: Errand | None = None  # likewise,
-    review: Review | None = None  # and what it found
+    review: Review | None = None  # and what it found,
+    reviewed: Reviewed | None = None  # in what, while that is mended
     conflict: Errand | None = None  # the same for its clashes with what has landed
     stage: Stage = Preparing()
     green_before: tuple[int, ...] = ()
     pin: Pin | None = None  # the worktree's files when the last call ended
+    undone: str = ""  # the tree that lies in its worktree, where an earlier one lands
     wanting: str = ""  # the tree that the last attempt left, once it was found wanting,
     tried: tuple[str, ...] = ()  # and those of the attempts before it
     changed: tuple[str, ...] = ()  # paths that differ from the story's beginning, bounded

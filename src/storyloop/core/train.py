@@ -80,5 +80,5 @@ def in_line(run: Draft, work: Work, stage: Landing | Leaving) -> None:
     """What is to be committed: at once by who has the turn; who is in a lane waits for it."""
     work = replace(work, stage=stage)
     if work.lane and work.pin is not None:
-        work = without_lane(run, work, tree=work.pin.tree)
+        work = without_lane(run, work, tree=work.undone or work.pin.tree)
     run.put(work)

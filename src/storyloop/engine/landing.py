@@ -192,7 +192,7 @@ def _symbols(changes: tuple[Change, ...], tree: str, hands: Hands) -> dict[str, 
 
 def _besides(work: Work, landing: Landing, hands: Hands) -> Iterator[Finding]:
     """Somebody who looked at it, or anything else, changed files since the proof; cleaning up would take that away."""
-    if (now := hands.repository.snapshot(hands.place)) != landing.tree:
+    if (now := hands.repository.snapshot(hands.place)) not in (landing.tree, work.undone):
         ref = _pin(work, now, f"besides/{work.label}-{work.iteration}/{now[:12]}", landing.at, hands)
         detail = f"What lay in the worktree besides the work that was proven was set aside; it is kept by {ref}."
         yield Finding("leftover", detail)

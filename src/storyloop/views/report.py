@@ -28,6 +28,7 @@ from storyloop.views.rows import (
     issue_line,
     open_issues,
     review_line,
+    reviews_of,
     show_json,
     story_rows,
 )
@@ -70,7 +71,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     final_proof: str
     review: str
     issues: tuple[OpenIssue, ...]  # that the review found and that are open,
-    unmended: tuple[str, ...]  # and refs that keep fixes which were not green
+    unmended: tuple[str, ...]  # and refs that keep fixes which did not land
     suspicions: tuple[str, ...]  # that a change bends its own proof
     findings: tuple[str, ...]  # what agents or checks did that was undone or set aside
     seconds: float  # from its beginning to its end, or until now
@@ -96,7 +97,7 @@ def report_of(state: RunState, account: Account, now: datetime) -> Report:
         final_proof=final_line(state),
         review=review_line(state),
         issues=open_issues(state),
-        unmended=state.going.review.pins,
+        unmended=tuple(pin for review in reviews_of(state) for pin in review.pins),
         suspicions=tuple(f"{row.id}: {suspicion}" for row in rows for suspicion in row.suspicions),
         findings=tuple(dict.fromkeys(finding.detail for finding in state.going.findings)),
         seconds=state.run_duration_secs(now if state.status is RunStatus.RUNNING else state.going.last_at),
@@ -231,7 +232,7 @@ def report(state: RunState, account: Account, now: datetime) -> str:
         "Not measured": _listed(told.not_measured),
         "Review": [
             told.review,
-            *_listed([*map(issue_line, told.issues), *(f"a fix that was not green: `{pin}`" for pin in told.unmended)]),
+            *_listed([*map(issue_line, told.issues), *(f"a fix that did not land: `{pin}`" for pin in told.unmended)]),
         ],
         "Retries": _listed(_retried(retry) for retry in account.retries),
         "What it cost": _table("phase", account.phases) + _table("agent", account.agents),

@@ -19,7 +19,7 @@ from storyloop.core.purpose import RUN
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.spec import Criterion, Story
-from storyloop.core.stages import Approving, Asking, OpenIssue, ReviewEnd, Work, standing_of
+from storyloop.core.stages import Approving, Asking, OpenIssue, Review, ReviewEnd, Work, standing_of
 from storyloop.core.steps import fresh_continuation
 from storyloop.core.words import Severity, StoryState
 from storyloop.views.words import count
@@ -197,10 +197,16 @@ def review_line(state: RunState) -> str:
 
 
 def _reviews_line(state: RunState) -> str:
-    ends = [standing.review.end for standing in state.going.stories.values() if standing.review is not None]
+    ends = [review.end for review in reviews_of(state)[1:]]
     told = [f"{ends.count(end)} {end}" for end in ReviewEnd if end in ends]
     left = len(open_issues(state))
     return f"review of each story: {', '.join(told) or 'none yet'}" + (f"; {count(left, 'issue')} open" if left else "")
+
+
+def reviews_of(state: RunState) -> tuple[Review, ...]:
+    """The review of the run, then those of single stories."""
+    of_stories = (standing.review for standing in state.going.stories.values())
+    return state.going.review, *(review for review in of_stories if review is not None)
 
 
 def open_issues(state: RunState) -> tuple[OpenIssue, ...]:
