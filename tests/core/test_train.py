@@ -318,3 +318,18 @@ def test_what_was_read_waits_for_its_turn_when_mending_it_came_to_nothing() -> N
     assert run.standing("B").reason == (
         "review: fix attempts used up, 1 issue open; reviewed before it was merged with what landed meanwhile"
     )
+
+
+def test_what_was_read_before_others_landed_never_lands_over_them() -> None:
+    """It was mended, and is red on what has landed meanwhile: what it was before would take that away."""
+    policy = replace(policy_of("a", "b", continuations=3), review=ReviewPolicy(per_story=True))
+    run = asked("A", "B", policy=policy)
+    go(do(run, "B", tree="tree-1"), "B", CallAgent)
+    go(do(run, "B", outcome=found("The sum is wrong")), "B", CallAgent)
+    go(do(run, "B", tree="tree-2"), "B", CallAgent)
+    go(do(run, "B", outcome=found()), "A", LandStory)
+    do(do(do(run, "A"), "A"), "B")
+    do(run, "B", first=RED, second=RED)
+    go(run, "B", CallAgent)
+    do(do(run, "B", tree="tree-3"), "B", first=RED, second=RED)
+    assert isinstance(owed_for(run, "B"), LeaveStory)
