@@ -20,7 +20,6 @@ from storyloop.core.judge import unprovable
 from storyloop.core.policy import Drain, Policy, Require
 from storyloop.core.progress import StoryProgress
 from storyloop.core.purpose import RUN, label_of
-from storyloop.core.spec_file import dump_spec
 from storyloop.core.stages import Planned, Planning, Work, waiting_of
 from storyloop.core.steps import fresh_continuation
 from storyloop.core.words import MachineState
@@ -63,6 +62,8 @@ def heard(run: Draft, planning: Planning, outcome: Outcome, policy: Policy) -> t
     outcome = heard_triage(run, outcome)
     match outcome:
         case Answered(artifact=Plan(spec=spec)) if lacking := unprovable(spec, policy):
+            from storyloop.core.spec_file import dump_spec  # slow to import, and hardly ever needed to fold a run
+
             errors = "\n".join(f"- story {name}: {_LACKING[policy.require]}" for name in lacking)
             outcome = Malformed(errors=errors, text=dump_spec(spec).decode())
         case _:

@@ -15,7 +15,6 @@ behind it that mends; the same rules end it, and then the story lands, with what
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from hashlib import sha256
 
 from msgspec.structs import replace
 
@@ -298,6 +297,8 @@ def _over(run: Draft, work: Work, end: ReviewEnd | None, reason: str = "") -> No
 
 def _known_again(found: tuple[Issue, ...], known: tuple[OpenIssue, ...]) -> tuple[OpenIssue, ...]:
     """Each issue under the fingerprint that it has, or gets; the same one twice is one."""
+    from hashlib import sha256  # slow to import, and a run that is only shown needs none
+
     told: dict[str, OpenIssue] = {}
     for issue in found:
         alike = [(_likeness(one.issue, issue), one) for one in known if one.fingerprint not in told]

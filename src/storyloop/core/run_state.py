@@ -23,6 +23,7 @@ from storyloop.core.words import IterationStatus, MachineState, RunStatus
 
 SNIPPET_CHARACTERS = 2_000
 SUMMARY_CHARACTERS = 500
+_RUNNING = IterationStatus.RUNNING  # Python 3.11 takes long to look up a member
 
 # --- small questions --------------------------------------------------------------------------------------
 
@@ -92,9 +93,10 @@ class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not are_counts(self.number):
             require_counts(self)
-        if self.started_at.tzinfo is not UTC or self.finished_at is not None:
+        end = self.finished_at
+        if self.started_at.tzinfo is not UTC or (end is not None and end.tzinfo is not UTC):
             _require_utc(self, "started_at", "finished_at")
-        if (self.status is IterationStatus.RUNNING) != (self.finished_at is None):
+        if (self.status is _RUNNING) != (end is None):
             raise ImpossibleState(
                 self,
                 "an iteration has ended exactly when it is no longer running",
