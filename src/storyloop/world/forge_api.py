@@ -11,13 +11,16 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from storyloop.core.forge import ForgeTrouble, Trouble
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _T = TypeVar("_T")
 _TRIES = 3  # of what only reads
@@ -84,7 +87,7 @@ class HttpTransport:
         until = time.monotonic() + _LONGEST
         try:
             with (
-                httpx.Client(timeout=_LONGEST / 2, follow_redirects=True) as client,
+                httpx.Client(verify=_trusted(), timeout=_LONGEST / 2, follow_redirects=True) as client,
                 client.stream(method, url, headers=headers, content=body) as answer,
             ):
                 received = bytearray()
@@ -97,6 +100,14 @@ class HttpTransport:
                 return Reply(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, bytes(received))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unanswered(str(error) or type(error).__name__) from error
+
+
+@cache
+def _trusted() -> "SSLContext":
+    """Whose certificates are good; read once, because that takes longer than most answers."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 class CliTransport:
