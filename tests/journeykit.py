@@ -417,7 +417,8 @@ class Play:
         self.exits: list[int] = []
         self.known: RunState  # as the last process to run it left it
         self.stop_at = 0  # the number of the fact upon which somebody stops the run, to resume it at once
-        self._seq = self._watched = 0
+        self.watched = 0  # facts so far, by whoever ran it
+        self._seq = 0
 
     def act(self, act: Act) -> list[str]:
         """Do it, or go on with it where an earlier try was cut; the facts that came of it since the last act."""
@@ -464,9 +465,9 @@ class Play:
         with drive:
 
             def watch(event: Event, state: RunState) -> None:
-                self._watched += 1
+                self.watched += 1
                 notice_of(event, state)  # whatever happens, there is a word for it or there is none
-                if (act.interrupt and told(event) == act.interrupt) or self._watched == self.stop_at:
+                if (act.interrupt and told(event) == act.interrupt) or self.watched == self.stop_at:
                     drive.interrupt("by the journey")
 
             if act.interrupt in self._news():

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import copy
 from dataclasses import is_dataclass
 from datetime import UTC, datetime, timedelta
@@ -315,6 +315,36 @@ def _twin(thing: Any, known: dict[int, Any]) -> Any:
             for name in kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else vars(thing):
                 setattr(twin, name, _twin(getattr(thing, name), known))
     return twin
+
+
+def likeness_of(play: Play) -> Hashable:
+    """Equal for plays that stand alike in worlds that are alike, whatever time it is and what commands have printed."""
+    world = play.world
+    assert isinstance(world, MemoryWorld)
+    besides = (world.clock, world.checks, world.knives, world.passed, world.cuts)
+    return _likeness(play, {id(one): 0 for one in besides})
+
+
+def _likeness(thing: Any, known: dict[int, int]) -> Hashable:
+    kind = type(thing)
+    if id(thing) in known:
+        return known[id(thing)]
+    if isinstance(thing, MethodType) or not _can_change(kind):
+        return thing if kind.__hash__ in _BY_VALUE else id(thing)
+    known[id(thing)] = len(known)
+    match thing:
+        case dict():
+            return frozenset((key, _likeness(value, known)) for key, value in thing.items())
+        case list():
+            return tuple(_likeness(one, known) for one in thing)
+        case set():
+            return frozenset(thing)
+        case _:
+            names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else vars(thing)
+            return tuple(_likeness(getattr(thing, name), known) for name in names)
+
+
+_BY_VALUE = {kind.__hash__ for kind in (str, bytes, int, float, type(None))}
 
 
 @cache
