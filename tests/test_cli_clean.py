@@ -143,3 +143,18 @@ def test_a_clean_that_is_killed_anywhere_is_completed_by_the_next(user: User) ->
     assert user.asks("clean", "--yes", "--older-than", "1ms", "--json").rows == []
     assert os.listdir(user.repo / ".git" / "worktrees") == [] if (user.repo / ".git" / "worktrees").exists() else True
     assert sorted(path.name for path in user.place.iterdir() if "wt" in path.name) == []
+
+
+def test_what_is_the_users_own_in_git_is_neither_changed_by_looking_nor_put_back(user: User) -> None:
+    """Since the run has ended: settings, and the branch that she is at in its worktree."""
+    _, worktree = shipped(user)
+    user.git("remote", "add", "second", str(user.place))
+    user.git("-C", str(worktree), "switch", "-q", "-c", "polish")
+    assert user.asks("clean", "--dry-run").code == 0
+    assert user.git("-C", str(worktree), "branch", "--show-current") == "polish"
+    assert user.asks("undo", "--yes").code == 0
+    assert user.git("remote") == "second"
+    write_file(worktree / "mine.txt", "my own\n")
+    user.git("remote", "add", "third", str(user.place))
+    assert user.asks("clean", "--yes", "--older-than", "1ms").code == 0
+    assert (worktree.exists(), user.git("remote")) == (False, "second\nthird")

@@ -18,6 +18,7 @@ from storyloop.core.events import RunCleaned
 from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.core.transitions import ENDED
+from storyloop.core.words import RunStatus
 from storyloop.engine.lanes import lane_places
 from storyloop.ports import Author, Place, ScratchRef
 from storyloop.service import HeldElsewhereError, Service
@@ -96,8 +97,11 @@ def removed(service: Service, leftover: Leftover) -> str:
             match leftover.kind:
                 case Kind.WORKTREE:
                     for place in _own_places(held.state, held.place)[::-1]:
-                        remains = repository.remains(place)
+                        broke_off = held.state.status is RunStatus.RUNNING
+                        remains = repository.remains(place, broke_off=broke_off)
                         if remains is not None and remains.unkept:
+                            if not broke_off:
+                                repository.guard(place)  # what has changed since is the user's own
                             tree, message = (
                                 repository.snapshot(place),
                                 "What lay in the worktree before it was cleaned up",
@@ -121,13 +125,13 @@ def removed(service: Service, leftover: Leftover) -> str:
 
 def _left_by(service: Service, row: RunRow, older_than: float | None, *, sits_alone: bool) -> Iterator[Leftover]:
     state, place, hands = service.looked_at(row.run_id)
-    is_over = state.status in ENDED
+    is_over, broke_off = state.status in ENDED, state.status is RunStatus.RUNNING
     age = (service.now() - (state.finished_at or state.going.last_at)).total_seconds()
     why = f"the run is {row.status}" if is_over else f"the run is stale ({row.status})"
     soon = age >= (older_than or 0.0)
     later = age >= (_LATER if older_than is None else older_than)
     if (sits_alone or state.going.is_in_checkout) and (soon if is_over else later):
-        places = {one: hands.repository.remains(one) for one in _own_places(state, place)}
+        places = {one: hands.repository.remains(one, broke_off=broke_off) for one in _own_places(state, place)}
         there = {one: remains for one, remains in places.items() if remains is not None}
         if there:
             first, *others = there

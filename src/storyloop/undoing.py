@@ -68,6 +68,8 @@ def undo(service: Service, run_id: str, to: Step, what: str) -> RunState:
         if is_missing:
             copy = now.effective_config().worktree.copy
             repository.open_worktree(place, base=now.going.tip, reuse_branch=True, copy=copy)
+        if now.status is not RunStatus.RUNNING:  # what has changed since is the user's own
+            repository.guard(place)
         moment, label = service.now(), f"undone/{to.number}-{now.going.tip[:12]}"
         kept: list[str] = []
         if (tree := repository.snapshot(place)) not in (now.going.tip_tree, to.tip_tree):

@@ -278,8 +278,9 @@ class Repository(Protocol):
         """
         ...
 
-    def remains(self, place: Place) -> Remains | None:
-        """What is left of the run's worktree; None where nothing is, or all is the user's. Asking changes nothing."""
+    def remains(self, place: Place, *, broke_off: bool = False) -> Remains | None:
+        """What is left of the run's worktree; None where nothing is, or all is the user's. Asking changes nothing; but
+        of a run that broke off, what an agent may have done to git is put back first."""
         ...
 
     def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:

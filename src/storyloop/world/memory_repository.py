@@ -289,7 +289,7 @@ class MemoryRepository:
                 merged[path] = wanted
         return Merged(self._make_tree(merged), tuple(clashes))
 
-    def remains(self, place: Place) -> Remains | None:
+    def remains(self, place: Place, *, broke_off: bool = False) -> Remains | None:  # noqa: ARG002 - nothing to be run
         if place.worktree not in self._worktrees:
             return None
         kept, tip = {self.tree_of(commit) for commit in self.refs.values()}, self.tree_of(self.tip(place))

@@ -218,14 +218,14 @@ class GitRepository:
         tree, *clashes = answer.out.rstrip(b"\0").split(b"\0")
         return Merged(tree.decode(), tuple(shown(path) for path in dict.fromkeys(clashes)))
 
-    def remains(self, place: Place) -> Remains | None:
+    def remains(self, place: Place, *, broke_off: bool = False) -> Remains | None:
         own = own_directory(place)
         opened = worktree.read_opened(own)
         if opened is None or opened.is_checkout or not worktree.is_ours(place, opened):
             return None
         if not os.path.lexists(place.worktree):
             return Remains()
-        with self._at(place) as at:
+        with self._at(place, putting_back=broke_off) as at:
             return Remains(unkept=scratch.unkept(at), unpushed=scratch.unpushed(self._git, place.branch))
 
     def scratch_refs(self, run_id: str, *, base: str) -> tuple[ScratchRef, ...]:
@@ -266,7 +266,7 @@ class GitRepository:
         )
 
     @contextlib.contextmanager
-    def _at(self, place: Place, *, trusting: bool = False) -> Generator[Workplace]:
+    def _at(self, place: Place, *, trusting: bool = False, putting_back: bool = True) -> Generator[Workplace]:
         """The worktree with git as opening left it; `trusting` takes the settings as they are now for good."""
         own = own_directory(place)
         opened = self._opened.get(str(own)) or worktree.read_opened(own)
@@ -278,7 +278,8 @@ class GitRepository:
             with self._guarding:  # the settings are those of every worktree
                 if trusting:
                     guard.remember(at)
-                guard.put_back(at)
+                if putting_back:
+                    guard.put_back(at)
             yield at
 
 
