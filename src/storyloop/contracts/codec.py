@@ -48,7 +48,6 @@ _ROOTS = {
     Drain.PR: "pull-request",
 }
 _GIFT = "knowledge"
-_NOTES = ("file", "decision", "pattern")
 
 _MAX_FILES = 2_000
 _MAX_ISSUES = 200
@@ -285,30 +284,41 @@ def _file(element: Node, named: str, errors: list[str]) -> str | None:
 
 def _noted(gifts: tuple[Node, ...]) -> NotedKnowledge | None:
     """What can be read of `<knowledge>`; the rest is left out."""
-    files: list[NotedFile] = []
-    decisions: list[NotedDecision] = []
-    patterns: list[NotedPattern] = []
-    for note in (note for gift in gifts for kind in _NOTES for note in gift.named(kind, _MAX_GIVEN)):
-        attributes, text = note.attributes, _clipped(note.text, _MAX_NOTE)
-        told = {name: _clipped(value, _MAX_NOTE) for name, value in attributes.items()}
-        match note.name:
-            case "file" if path := _inside(attributes.get("path", "")):
-                symbols = [_clipped(one.text, _MAX_NOTE) for one in note.named("symbol", _MAX_GIVEN) if one.text]
-                files.append(NotedFile(path=path, purpose=told.get("purpose", ""), symbols=tuple(symbols)))
-            case "decision" if (topic := told.get("topic")) and (choice := told.get("choice")):
-                decisions.append(NotedDecision(topic=topic, choice=choice, rationale=text))
-            case "pattern" if text:
-                example = _inside(attributes.get("example", ""))
-                patterns.append(NotedPattern(description=text, example_file=example))
-            case _:
-                pass
-    if not (files or decisions or patterns):
-        return None
-    return NotedKnowledge(
-        files=tuple(files[:_MAX_GIVEN]),
-        decisions=tuple(decisions[:_MAX_GIVEN]),
-        patterns=tuple(patterns[:_MAX_GIVEN]),
+    files, decisions, patterns = (
+        [note for gift in gifts for note in gift.named(kind, _MAX_GIVEN)][:_MAX_GIVEN]
+        for kind in ("file", "decision", "pattern")
     )
+    noted = NotedKnowledge(
+        files=tuple([known for note in files if (known := _noted_file(note))]),
+        decisions=tuple([known for note in decisions if (known := _noted_decision(note))]),
+        patterns=tuple([known for note in patterns if (known := _noted_pattern(note))]),
+    )
+    return noted if noted.files or noted.decisions or noted.patterns else None
+
+
+def _noted_file(note: Node) -> NotedFile | None:
+    told = note.attributes
+    path = _inside(told.get("path", ""))
+    if path is None:
+        return None
+    symbols = [_clipped(text, _MAX_NOTE) for one in note.named("symbol", _MAX_GIVEN) if (text := one.text)]
+    return NotedFile(path=path, purpose=_clipped(told.get("purpose", ""), _MAX_NOTE), symbols=tuple(symbols))
+
+
+def _noted_decision(note: Node) -> NotedDecision | None:
+    told = note.attributes
+    topic, choice = (_clipped(told.get(name, ""), _MAX_NOTE) for name in ("topic", "choice"))
+    if not topic or not choice:
+        return None
+    return NotedDecision(topic=topic, choice=choice, rationale=_clipped(note.text, _MAX_NOTE))
+
+
+def _noted_pattern(note: Node) -> NotedPattern | None:
+    text = note.text
+    if not text:
+        return None
+    example = _inside(note.attributes.get("example", ""))
+    return NotedPattern(description=_clipped(text, _MAX_NOTE), example_file=example)
 
 
 def _inside(path: str) -> str | None:
