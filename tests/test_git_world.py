@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from msgspec.structs import replace
 
 from gitkit import commit_files, files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
-from storyloop.ports import Author, Place, Snapshot
+from storyloop.core.forge import ForgeTrouble, Trouble
+from storyloop.ports import Author, Place, PushOrder, Snapshot
+from storyloop.world import remotes
 from storyloop.world.git import Git, GitFailed
 from storyloop.world.repository import GitRepository
 from storyloop.world.survey import discover
@@ -180,6 +183,18 @@ def test_an_identity_from_the_environment_is_the_users_too(fresh):
     assert fresh.git("show", "--no-patch", "--format=%an %ae %cn", story(fresh)) == (
         "Grace Example grace@example.com Grace Example"
     )
+
+
+def test_a_remote_that_never_answers_is_as_one_that_cannot_be_reached(bench, monkeypatch):
+    """The run ends as it would have ended: neither does it wait for ever, nor is it interrupted."""
+    monkeypatch.setattr(remotes, "_LONGEST_LOOK", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/one/repo.git"
+        git(bench.checkout, "remote", "add", "origin", url, env=bench.env)
+        order = PushOrder(remote="origin", commit=bench.base, own="", base="main")
+        with pytest.raises(ForgeTrouble, match="did not end within") as trouble:
+            bench.repository.push(bench.place, order, threading.Event())
+    assert trouble.value.trouble is Trouble.OFFLINE
 
 
 def test_a_repository_that_was_moved_away_is_told_with_the_way_on(tmp_path):

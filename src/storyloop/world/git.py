@@ -105,21 +105,28 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         stop: threading.Event | None = None,
+        longest: float = LONGEST,
     ) -> Answer:
-        """Run git; any exit status is an answer. One that `stop` ends has the signal's.
+        """Run git; any exit status is an answer. One that `stop` ends has the signal's; raises `GitFailed` where it
+        takes longer (seconds).
 
         A worktree that another git is just adding makes every git fail that looks at all of them: it is asked again.
         """
-        answer = self._asked(*args, stdin=stdin, env=env, stop=stop)
+        answer = self._asked(*args, stdin=stdin, env=env, stop=stop, longest=longest)
         for _ in range(_TRIES):
             if answer.code == 0 or _HALF_MADE.search(answer.err) is None:
                 break
             time.sleep(_PAUSE)
-            answer = self._asked(*args, stdin=stdin, env=env, stop=stop)
+            answer = self._asked(*args, stdin=stdin, env=env, stop=stop, longest=longest)
         return answer
 
     def _asked(
-        self, *args: str | bytes, stdin: bytes, env: Mapping[str, str] | None, stop: threading.Event | None
+        self,
+        *args: str | bytes,
+        stdin: bytes,
+        env: Mapping[str, str] | None,
+        stop: threading.Event | None,
+        longest: float,
     ) -> Answer:
         argv = ["git", *_FLAGS]
         for setting in (*_SETTINGS, *_DURABLE):
@@ -146,11 +153,11 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
         )
         with process:
             try:
-                out, err = process.communicate(stdin, LONGEST) if stop is None else _watched(process, stop)
+                out, err = process.communicate(stdin, longest) if stop is None else _watched(process, stop, longest)
             except BaseException as error:  # whatever ends our waiting ends git and its filters
                 os.killpg(process.pid, signal.SIGKILL)
                 if isinstance(error, subprocess.TimeoutExpired):
-                    words = f"it did not end within {LONGEST:.0f} seconds"
+                    words = f"it did not end within {longest:.0f} seconds"
                     raise GitFailed([os.fsdecode(arg) for arg in args], -signal.SIGKILL, words) from None
                 raise
         return Answer(process.returncode, out, err)
@@ -180,15 +187,15 @@ class Git(msgspec.Struct, frozen=True, kw_only=True):
         return {**handed_on, **_FORCED, **own, **extra}
 
 
-def _watched(process: "subprocess.Popen[bytes]", stop: threading.Event) -> tuple[bytes, bytes]:
+def _watched(process: "subprocess.Popen[bytes]", stop: threading.Event, longest: float) -> tuple[bytes, bytes]:
     """What a git printed that reads nothing; once `stop` is set, it is ended."""
-    for _ in range(int(LONGEST / _GLANCE)):
+    for _ in range(int(longest / _GLANCE)):
         try:
             return process.communicate(timeout=_GLANCE)
         except subprocess.TimeoutExpired:
             if stop.is_set():
                 os.killpg(process.pid, signal.SIGKILL)
-    raise subprocess.TimeoutExpired(process.args, LONGEST)
+    raise subprocess.TimeoutExpired(process.args, longest)
 
 
 def shown(path: bytes) -> str:

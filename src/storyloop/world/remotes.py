@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 from storyloop.core.forge import ForgeTrouble, Pushed, Trouble
 from storyloop.ports import PushOrder
-from storyloop.world.git import Git
+from storyloop.world.git import LONGEST, Git, GitFailed
 
 _LOGIN = (
     "See that `git push` works there without asking for a password: a credential helper, or a key in the ssh agent."
 )
 _RIGHT = "Ask for the right to push there, or let [pull_request] remote name a remote that you may push to."
+_LONGEST_LOOK = 120.0  # seconds that a remote may take to say what it has
 # What git and its remotes say, in the order in which it is looked for.
 _SAYS = (
     (r"LFS object", Trouble.REJECTED, "Push them with `git lfs push REMOTE BRANCH`."),
@@ -111,7 +112,11 @@ def _asked(git: Git, remote: str, stop: threading.Event, *args: str) -> str | No
     """What git printed; None when it was stopped."""
     if stop.is_set():
         return None
-    answer = git.ask(*args, stop=stop)
+    try:
+        answer = git.ask(*args, stop=stop, longest=_LONGEST_LOOK if args[0] == "ls-remote" else LONGEST)
+    except GitFailed as silent:
+        problem = f"`git {args[0]}` to the remote {remote} failed: {silent.stderr}."
+        raise ForgeTrouble(Trouble.OFFLINE, problem, "See that it can be reached.") from silent
     if stop.is_set() and answer.code < 0:
         return None
     if answer.code == 0:
