@@ -12,6 +12,7 @@ from itertools import chain, islice, zip_longest
 from operator import itemgetter
 
 import msgspec
+from msgspec.structs import replace
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -23,6 +24,9 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
     key_symbols: tuple[str, ...] = ()
     touched_by: tuple[str, ...] = ()  # story ids, oldest first
     line_count: int | None = None  # None: never measured, or not text
+
+
+_UNKNOWN = FileInfo()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,6 +104,7 @@ class Learning:
     def __init__(self, known: ProjectKnowledge) -> None:
         self.baseline_commit = known.baseline_commit
         self._files = dict(known.files)
+        self._touched: dict[str, dict[str, None]] = {}  # by path, the stories in order: what is new to `_files`
         self._decisions = list(known.decisions)
         self._patterns = list(known.patterns)
         self.story_changes = list(known.story_changes)
@@ -111,7 +116,8 @@ class Learning:
     def known(self) -> ProjectKnowledge:
         """What is known by now."""
         return ProjectKnowledge(
-            files=dict(self._files),
+            files=self._files
+            | {path: replace(self._files[path], touched_by=tuple(by)) for path, by in self._touched.items()},
             decisions=tuple(self._decisions),
             patterns=tuple(self._patterns),
             story_changes=tuple(self.story_changes),
@@ -130,34 +136,35 @@ class Learning:
     ) -> None:
         """Add what one landed story changed and noted: see `merge_story`."""
         record = changes or StoryChanges(story_id=story_id)
-        record = msgspec.structs.replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
+        record = replace(record, story_id=story_id, commit_hash=commit_hash or record.commit_hash)
         self.story_changes.append(record)
         counts, measured = line_counts or {}, symbols or {}
         for path in record.files_deleted:
             self._files.pop(path, None)
+            self._touched.pop(path, None)
         for path in (*record.files_created, *record.files_modified):
-            known = self._files.get(path, FileInfo())
-            self._files[path] = msgspec.structs.replace(
-                known,
-                key_symbols=measured.get(path, known.key_symbols),
-                touched_by=_touched(known, story_id),
-                line_count=counts.get(path),
-            )
+            known = self._files.get(path, _UNKNOWN)
+            told = measured.get(path, known.key_symbols)
+            self._files[path] = replace(known, key_symbols=told, line_count=counts.get(path))
+            self._touch(path, story_id)
         for note in noted.files if noted else ():
             path = note.path.removeprefix("./")
             if path in record.files_deleted:
                 continue
-            known = self._files.get(path, FileInfo())
-            self._files[path] = msgspec.structs.replace(
-                known,
-                purpose=note.purpose or known.purpose,
-                key_symbols=known.key_symbols if path in measured else _joined(known.key_symbols, note.symbols),
-                touched_by=_touched(known, story_id) if changes is None else known.touched_by,
-            )
+            known = self._files.get(path, _UNKNOWN)
+            told = known.key_symbols if path in measured else _joined(known.key_symbols, note.symbols)
+            self._files[path] = replace(known, purpose=note.purpose or known.purpose, key_symbols=told)
+            if changes is None:
+                self._touch(path, story_id)
         for decision in noted.decisions if noted else ():
             self._decide(story_id, decision)
         for pattern in noted.patterns if noted else ():
             self._follow(story_id, pattern)
+
+    def _touch(self, path: str, story_id: str) -> None:
+        if path not in self._touched:
+            self._touched[path] = dict.fromkeys(self._files[path].touched_by)
+        self._touched[path][story_id] = None
 
     def _decide(self, story_id: str, note: NotedDecision) -> None:
         topic = _same(note.topic)
@@ -165,7 +172,7 @@ class Learning:
         if older is not None:
             if _same(self._decisions[older].choice) == _same(note.choice):
                 return
-            self._decisions[older] = msgspec.structs.replace(self._decisions[older], superseded_by=story_id)
+            self._decisions[older] = replace(self._decisions[older], superseded_by=story_id)
         self._standing[topic] = len(self._decisions)
         self._decisions.append(
             Decision(story_id=story_id, topic=note.topic, choice=note.choice, rationale=note.rationale)
@@ -198,10 +205,6 @@ def merge_story(
     learning = Learning(knowledge)
     learning.merge(story_id, changes, noted, commit_hash=commit_hash, line_counts=line_counts, symbols=symbols)
     return learning.known()
-
-
-def _touched(file: FileInfo, story_id: str) -> tuple[str, ...]:
-    return file.touched_by if story_id in file.touched_by else (*file.touched_by, story_id)
 
 
 def _joined(known: tuple[str, ...], told: tuple[str, ...]) -> tuple[str, ...]:
