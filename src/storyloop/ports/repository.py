@@ -279,7 +279,7 @@ class Repository(Protocol):
         ...
 
     def remains(self, place: Place, *, broke_off: bool = False) -> Remains | None:
-        """What is left of the run's worktree; None where nothing is, or all is the user's. Asking changes nothing; but
+        """What is left of the run's worktree; None where nothing is. Asking changes nothing; but
         of a run that broke off, what an agent may have done to git is put back first."""
         ...
 

@@ -221,7 +221,7 @@ class GitRepository:
     def remains(self, place: Place, *, broke_off: bool = False) -> Remains | None:
         own = own_directory(place)
         opened = worktree.read_opened(own)
-        if opened is None or opened.is_checkout or not worktree.is_ours(place, opened):
+        if opened is None or not worktree.is_ours(place, opened):
             return None
         if not os.path.lexists(place.worktree):
             return Remains()
