@@ -9,7 +9,9 @@ import pytest
 from clikit import User
 from gitkit import commit_files, git, isolated, make_repository, write_file
 from storyloop.core.errors import UserError
+from storyloop.ports import Place
 from storyloop.world.checkout import GitCheckout
+from storyloop.world.repository import GitRepository
 from storyloop.world.sandbox import why_not
 
 IGNORED = {".env": "KEEP=me\n", "node_modules/left/index.js": "1\n", "deep/notes.log": "mine\n"}
@@ -300,6 +302,20 @@ def test_a_spec_without_a_branch_is_run_on_the_one_that_is_checked_out(user: Use
     assert (linked / ".env").exists()
     assert user.git("-C", str(linked), "status", "--porcelain") == ""
     assert len(user.git("worktree", "list").splitlines()) == 2
+
+
+def test_entering_that_broke_off_is_completed(tmp_path: Path) -> None:
+    """Our own directory was half-made by then; the commit that is kept is the first one."""
+    env, repo = isolated(tmp_path / "home"), tmp_path / "repo"
+    start = make_repository(repo, {"a": "a\n"}, env=env)
+    git(repo, "switch", "-q", "-c", "x", env=env)
+    place = Place(run_id="run", worktree=str(repo), branch="x", run_dir=str(tmp_path / "run"))
+    for _ in range(2):
+        repository = GitRepository(identity=str(repo / ".git"), checkout=str(repo), environ=env)
+        assert repository.open_worktree(place, base=start, reuse_branch=True, copy=()) == ()
+        (repo / ".storyloop/.gitignore").rename(repo / ".storyloop/.gitignore.new")
+        next((tmp_path / "run/git").glob("*/opened.json")).unlink()
+    assert git(repo, "for-each-ref", "--format=%(objectname)", "refs/storyloop/run/start", env=env) == start
 
 
 REFUSED = {

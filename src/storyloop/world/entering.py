@@ -7,6 +7,7 @@ removes them. And a checkout is only ever touched while it is at the run's branc
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -41,9 +42,11 @@ def enter(order: Order, repository: Git) -> Opened:
     """The checkout becomes the run's place, and a ref keeps the commit that it stands at. Done again, it completes."""
     place, own = order.place, own_directory(order.place)
     require_at(place.worktree, place.branch, repository)
-    git = Git(environ=repository.environ, cwd=place.worktree)
+    git, start = Git(environ=repository.environ, cwd=place.worktree), f"refs/storyloop/{place.run_id}/start"
+    opened, has_begun = read_opened(own), repository.has(start)
+    if opened is None and has_begun:  # then it was seen to be ours, and may be half-made
+        shutil.rmtree(Path(place.worktree, PRIVATE), ignore_errors=True)
     ignored = _ignored_in(git, place.worktree)
-    opened = read_opened(own)
     if opened is not None:
         return opened
     author, email = identity_of(repository)
@@ -59,7 +62,7 @@ def enter(order: Order, repository: Git) -> Opened:
     )
     (own / "excludes").unlink(missing_ok=True)
     at = workplace(place, opened, repository)
-    if not repository.has(start := at.pin_ref("start")):
+    if not has_begun:
         repository.run("update-ref", start, git.line("rev-parse", "HEAD"))
     index.ignore(at, ignored)
     at = workplace(place, opened, repository)  # with these excludes
