@@ -225,8 +225,10 @@ def test_one_run_at_a_time_has_the_checkout(user: User) -> None:
     assert user.asks("resume", broken_off, "-q").code == 0
     again = user.asks("run", user.has_a_spec("US-002"), "--no-worktree", "-q")
     assert again.code == 0, again.err
+    opened = len(user.asks("status", "--json").rows)
     built = user.asks("run", user.has_a_spec("US-003"), "--reuse-branch")
     assert (built.code, "is checked out at" in built.err) == (2, True)
+    assert len(user.asks("status", "--json").rows) == opened
 
 
 def test_what_an_agent_does_to_git_is_undone_in_the_checkout_too(user: User) -> None:
@@ -316,6 +318,25 @@ def test_entering_that_broke_off_is_completed(tmp_path: Path) -> None:
         (repo / ".storyloop/.gitignore").rename(repo / ".storyloop/.gitignore.new")
         next((tmp_path / "run/git").glob("*/opened.json")).unlink()
     assert git(repo, "for-each-ref", "--format=%(objectname)", "refs/storyloop/run/start", env=env) == start
+
+
+def test_the_settings_of_the_worktree_beside_are_its_own(tmp_path: Path) -> None:
+    """What git keeps for the one alone is not taken for a change of the other's."""
+    env, repo = isolated(tmp_path / "home"), tmp_path / "repo"
+    start = make_repository(repo, {"a": "a\n"}, env=env)
+    git(repo, "switch", "-q", "-c", "x", env=env)
+    git(repo, "config", "extensions.worktreeConfig", "true", env=env)
+    git(repo, "config", "--worktree", "some.thing", "here", env=env)
+    own = Place(run_id="run", worktree=str(repo), branch="x", run_dir=str(tmp_path / "run"))
+    beside = Place(run_id="run", worktree=str(tmp_path / "beside"), branch="y", run_dir=str(tmp_path / "run"))
+    repository = GitRepository(identity=str(repo / ".git"), checkout=str(repo), environ=env)
+    repository.open_worktree(own, base=start, reuse_branch=True, copy=())
+    repository.open_worktree(beside, base=start, reuse_branch=False, copy=())
+    git(tmp_path / "beside", "config", "--worktree", "some.thing", "there", env=env)
+    repository.guard(beside)
+    assert repository.settle(own, expected_tip=start, label="a").findings == ()
+    repository.close_worktree(beside, with_branch=True)
+    assert repository.settle(own, expected_tip=start, label="b").findings == ()
 
 
 REFUSED = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from journeykit import Journey, Play, journeys
+from journeykit import Act, Journey, Play, journeys
 from journeyworlds import MemoryWorld, RealWorld
 from storyloop.core.bounds import bounds_of
 
@@ -105,3 +105,14 @@ def at_work_below(place: Path) -> list[str]:
             if place in (cwd := Path(process.cwd())).parents or cwd == place:
                 found.append(" ".join(process.cmdline()))
     return found
+
+
+def test_what_somebody_changes_behind_a_landing_is_kept_by_a_ref(tmp_path: Path) -> None:
+    """The worktree goes back to the branch's tip only then."""
+    world = MemoryWorld(JOURNEYS["plain-pass"], tmp_path)
+    play = Play(JOURNEYS["plain-pass"], world)
+    play.act(Act(do="run", interrupt="land US-001"))
+    world.put(play.state(), "mine.txt", "mine\n")
+    play.act(Act(do="resume"))
+    kept = [world.pinned(ref) for ref in world.repository.refs if "/after/" in ref]
+    assert [files.get("mine.txt") for files in kept] == [b"mine\n"]
