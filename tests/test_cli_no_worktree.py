@@ -182,11 +182,13 @@ def test_what_she_changed_while_it_was_away_is_never_lost(user: User) -> None:
     user.asks("approve", row(user)["run_id"])
     assert user.asks("resume", "--no-step", "-q").code == 0
     write_file(user.repo / "mine.txt", "mine\n")
+    user.git("config", "my.own", "setting")
     refused = user.asks("undo", row(user)["run_id"], "--yes")
     assert (refused.code, "no work of the run" in refused.err) == (2, True)
     assert (user.repo / "mine.txt").read_text() == "mine\n"
     (user.repo / "mine.txt").unlink()
     assert user.asks("undo", row(user)["run_id"], "--yes").code == 0
+    assert user.git("config", "my.own") == "setting"
     assert user.git("log", "--format=%s", "main..feature/x") == "US-001: Make US-001"
     assert not (user.repo / ".storyloop").exists()
     assert user.asks("resume", "-q").code == 0

@@ -62,14 +62,14 @@ def undo(service: Service, run_id: str, to: Step, what: str) -> RunState:
         if in_checkout:
             require_vacant(service, now.going.repository, now.going.checkout, but=run_id)
         is_missing = not repository.has_worktree(place)
-        # A branch that has moved was moved by an undo that died, which is completed; or it is refused below.
-        if in_checkout and now.status is not RunStatus.RUNNING and repository.tip(place) == now.going.tip:
-            require_as_left(now, place, repository)
         if is_missing:
             copy = now.effective_config().worktree.copy
             repository.open_worktree(place, base=now.going.tip, reuse_branch=True, copy=copy)
         if now.status is not RunStatus.RUNNING:  # what has changed since is the user's own
             repository.guard(place)
+            # A branch that has moved was moved by an undo that died, which is completed; or it is refused below.
+            if in_checkout and repository.tip(place) == now.going.tip:
+                require_as_left(now, place, repository)
         moment, label = service.now(), f"undone/{to.number}-{now.going.tip[:12]}"
         kept: list[str] = []
         if (tree := repository.snapshot(place)) not in (now.going.tip_tree, to.tip_tree):
