@@ -94,6 +94,7 @@ def test_a_stopped_run_waits_while_another_is_at_work_on_its_branch(user: User) 
     with open_run(service, prepare(service, user.place / "spec.md", user.repo, basis=Basis.REUSED)) as drive:
         refused = user.asks("resume", row["run_id"])
         assert (refused.code, drive.state.run_id in refused.err) == (5, True)
+        assert user.asks("undo", row["run_id"], "--yes").code == 5
 
 
 def test_to_begin_where_a_run_was_stopped_names_that_run(user: User) -> None:

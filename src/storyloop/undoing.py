@@ -56,6 +56,7 @@ def undo(service: Service, run_id: str, to: Step, what: str) -> RunState:
                 f"Let it come to its end (`storyloop resume {run_id[:8]}`), or wait until it is ended.",
             )
         now, place, repository = held.state, held.place, held.hands.repository
+        service.require_alone(now.going.repository, now.branch, run_id=run_id)
         then = fold(event for _, event in takewhile(lambda told: told[0] <= to.number, service.events(run_id)))
         assert then is not None
         in_checkout = now.going.is_in_checkout

@@ -24,7 +24,11 @@ def stop(run_id: str | None) -> int:
     row = service.find(run_id, identity_of(here()))
     pid = service.holder(row.run_id)
     if pid is None:
-        raise UserError(f"Run {row.run_id} is not running.", f"`storyloop resume {row.run_id[:8]}` goes on with it.")
+        resume = f"`storyloop resume {row.run_id[:8]}`"
+        if service.at_work(row.run_id):
+            problem = f"Nobody drives run {row.run_id}, but its agent is still at work."
+            raise UserError(problem, f"{resume} takes it over; Ctrl-C then ends it. Else it ends after `orphan_grace`.")
+        raise UserError(f"Run {row.run_id} is not running.", f"{resume} goes on with it.")
     service.request(row.run_id, "stop")
     until = time.monotonic() + _PATIENCE
     while service.holder(row.run_id) is not None:
