@@ -11,7 +11,7 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python tests/real_agents/agent_clis.py --told
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The real agent CLIs, in pinned versions, against the scripted model: some 2 GB in a cache folder, once.
 conformance: $(READY)

@@ -54,15 +54,26 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 def files_of(path: Path, tree: str, *, env: Mapping[str, str]) -> dict[str, bytes]:
     """The files of a tree or commit; a link is its target, a submodule its commit; modes are not told."""
-    files: dict[str, bytes] = {}
-    for entry in filter(None, git(path, "ls-tree", "-r", "-z", "--full-tree", tree, env=env).split("\0")):
-        about, name = entry.split("\t", 1)
-        _, kind, identity = about.split(" ")
-        command = ["git", "cat-file", kind, identity]
-        blob = (
-            subprocess.run(command, cwd=path, env=env, capture_output=True, check=True).stdout
-            if kind == "blob"
-            else b""
-        )
-        files[name] = blob if kind == "blob" else identity.encode()
-    return files
+    entries = [
+        entry.split("\t", 1)
+        for entry in git(path, "ls-tree", "-r", "-z", "--full-tree", tree, env=env).split("\0")[:-1]
+    ]
+    blobs = _blobs(path, [about.split(" ")[2] for about, _ in entries if " blob " in about], env=env)
+    return {name: blobs.get(about.split(" ")[2], about.split(" ")[2].encode()) for about, name in entries}
+
+
+def _blobs(path: Path, names: list[str], *, env: Mapping[str, str]) -> dict[str, bytes]:
+    """The content of each, by one process."""
+    command = ["git", "cat-file", "--batch", "--buffer"]
+    asked = "".join(f"{name}\n" for name in names).encode()
+    left = (
+        subprocess.run(command, cwd=path, env=env, input=asked, capture_output=True, check=True).stdout
+        if names
+        else b""
+    )
+    found: dict[str, bytes] = {}
+    while left:
+        head, _, left = left.partition(b"\n")
+        name, _, size = head.decode().split(" ")
+        found[name], left = left[: int(size)], left[int(size) + 1 :]
+    return found

@@ -583,14 +583,9 @@ class RealWorld:
         return _prepare(self._journey, service, self._repository, self._home, flags)
 
     def history(self) -> list[tuple[str, dict[str, bytes]]]:
-        commits = git(self._repository, "rev-list", "--reverse", BRANCH, env=self._git_env).split()
-        return [
-            (
-                git(self._repository, "show", "--no-patch", "--format=%B", commit, env=self._git_env),
-                files_of(self._repository, commit, env=self._git_env),
-            )
-            for commit in commits
-        ]
+        told = git(self._repository, "log", "--reverse", "-z", "--format=%H%n%B", BRANCH, env=self._git_env)
+        commits = (one.split("\n", 1) for one in told.split("\0")[:-1])
+        return [(text, files_of(self._repository, commit, env=self._git_env)) for commit, text in commits]
 
     def pinned(self, ref: str) -> dict[str, bytes]:
         return files_of(self._repository, ref, env=self._git_env)
