@@ -303,7 +303,7 @@ def _moved(place: Place, now: str, tip: str) -> UserError:
     return UserError(
         f"The branch {place.branch} is at {now[:12]}, and not where the run has left it ({tip[:12]}).",
         f"Keep what is on it (`git branch NAME {place.branch}`), put the branch back (`{back} {tip[:12]}`), then try "
-        f"again; or build on it as it is: `storyloop improve {place.branch} SPEC`.",
+        "again. What has ended can be built upon as it is: `storyloop improve`.",
     )
 
 
