@@ -6,12 +6,10 @@ import click
 
 from storyloop.cli.here import here, identity_of
 from storyloop.cli.spec_new import new
-from storyloop.core.spec import Spec
 from storyloop.core.spec_file import dump_spec
 from storyloop.core.spec_text import dump_markdown
 from storyloop.preparing import read_spec
-from storyloop.views.header import order_lines
-from storyloop.views.words import count
+from storyloop.views.header import spec_lines
 from storyloop.wiring import make_archive
 from storyloop.world.text import readable
 
@@ -30,7 +28,7 @@ spec.add_command(new)
 def check(file: Path, as_json: bool) -> int:
     """Say everything that is wrong with FILE, or how its stories would be taken."""
     found, _ = read_spec(file)
-    click.echo(dump_spec(found) if as_json else readable("\n".join(_checked(found))))
+    click.echo(dump_spec(found) if as_json else readable("\n".join(spec_lines(found))))
     return 0
 
 
@@ -44,19 +42,3 @@ def export(run_id: str | None, form: str) -> int:
     found = archive.spec_of(row.run_id)
     click.echo(dump_spec(found) if form == "json" else dump_markdown(found))
     return 0
-
-
-def _checked(found: Spec) -> list[str]:
-    criteria = [criterion for story in found.user_stories for criterion in story.acceptance_criteria]
-    proven = sum(criterion.verify is not None for criterion in criteria)
-    if found.is_free_form:
-        return [
-            f"{found.title}: free-form, on branch {found.branch_name}",
-            "It has no stories (### US-001: Title) yet: `storyloop run` has an agent make them of the text first.",
-        ]
-    return [
-        f"{found.title}: {count(len(found.user_stories), 'story')} on branch {found.branch_name}",
-        f"{count(len(criteria), 'criterion')}, {proven} with a command that proves it",
-        "",
-        *order_lines(found),
-    ]

@@ -18,9 +18,11 @@ from storyloop.core.errors import UserError
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.spec_file import is_json
 from storyloop.preparing import read_spec
+from storyloop.views.header import spec_lines
 from storyloop.world.git import Git
 from storyloop.world.survey import discover
 from storyloop.world.terminal import hand_over
+from storyloop.world.text import readable
 
 _SPECS = ("*.md", "*.markdown", "*.json")
 _Stamp = tuple[int, int, int]
@@ -106,11 +108,9 @@ def _written(before: Mapping[Path, _Stamp], after: Mapping[Path, _Stamp], wanted
 
 def _offered(spec: Path, shown: str) -> int:
     from storyloop.cli.run import run
-    from storyloop.cli.spec import check
 
-    context = click.get_current_context()
-    context.invoke(check, file=spec)
+    click.echo(readable("\n".join(spec_lines(read_spec(spec)[0]))))
     if sys.stdout.isatty() and click.confirm("Run it now?"):
-        return context.invoke(run, specs=(spec,))
+        return click.get_current_context().invoke(run, specs=(spec,))
     click.echo(f"Run it with: storyloop run {shown}")
     return 0

@@ -86,6 +86,23 @@ def bounds_line(most: Bounds) -> str:
     return ", ".join(parts)
 
 
+def spec_lines(spec: Spec) -> list[str]:
+    """What a spec asks for, and in which order."""
+    criteria = [criterion for story in spec.user_stories for criterion in story.acceptance_criteria]
+    proven = sum(criterion.verify is not None for criterion in criteria)
+    if spec.is_free_form:
+        return [
+            f"{spec.title}: free-form, on branch {spec.branch_name}",
+            "It has no stories (### US-001: Title) yet: `storyloop run` has an agent make them of the text first.",
+        ]
+    return [
+        f"{spec.title}: {count(len(spec.user_stories), 'story')} on branch {spec.branch_name}",
+        f"{count(len(criteria), 'criterion')}, {proven} with a command that proves it",
+        "",
+        *order_lines(spec),
+    ]
+
+
 def order_lines(spec: Spec) -> list[str]:
     """The stories in the order in which they are taken if each passes."""
     after = {story.id: f"  (after {', '.join(story.depends_on)})" for story in spec.user_stories if story.depends_on}
