@@ -29,6 +29,8 @@ CoolingTable = dict[str, Cooling]
 
 def cools(ref: AgentRef, table: CoolingTable, now: datetime) -> Cooling | None:
     """What keeps this entry from being asked at `now`, if anything does."""
+    if not table:
+        return None
     own, agent = table.get(str(ref)), table.get(ref.agent)
     if own is not None and (own.until is None or own.until > now):
         return own

@@ -36,6 +36,7 @@ from storyloop.core.chain import (
     Nobody,
     backoff_seconds,
     cooled_down,
+    cools,
     first_ready,
 )
 from storyloop.core.continuation import ContinuationState
@@ -328,7 +329,7 @@ def rechained(
 
 
 def _at_this_or_first_ready(errand: Errand, cs: ContinuationState, table: CoolingTable, now: datetime) -> Moved:
-    if first_ready(errand.chain, table, now, start=errand.position) == Found(errand.position):
+    if cools(errand.ref, table, now) is None:
         return msgspec.structs.replace(errand, stage=Owed()), cs
     return _at_first_ready(errand, cs, table, now)
 
