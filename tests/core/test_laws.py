@@ -51,6 +51,7 @@ from msgspec.structs import replace
 
 from storyloop.core.artifacts import Analysis, Ruling
 from storyloop.core.bounds import bounds, bounds_of, may_return
+from storyloop.core.draft import Draft
 from storyloop.core.effects import (
     CallAgent,
     CleanHandover,
@@ -143,6 +144,7 @@ from storyloop.core.stages import (
     errand_of,
     waiting_of,
 )
+from storyloop.core.steps import is_initializing
 from storyloop.core.undoing import review_then, standings_then, steps_of
 from storyloop.core.words import IterationStatus, MachineState, RunStatus, StoryState
 
@@ -1048,7 +1050,7 @@ EXPECTED |= {"sent back", "broken for good", "fell back", "continued", *(status.
 def test_whatever_is_undone_the_run_goes_on_from_there_and_ends(life: Life) -> None:
     """Back to each of its steps; as many stories may be begun as are open, and no counter gives anything back."""
     before, events = life.run.state, list(life.run.events)
-    if len(before.going.opening.baseline) < len(before.effective_config().checks):
+    if is_initializing(Draft(before)):  # nothing was done yet
         return
     for to in steps_of(enumerate(events, start=1), before.branch):
         then = fold(events[: to.number])

@@ -19,7 +19,7 @@ from storyloop.core.progress import StoryProgress
 from storyloop.core.purpose import RUN
 from storyloop.core.run_state import RunState
 from storyloop.core.stages import Closing, Review
-from storyloop.core.steps import block_all_dependents, expect
+from storyloop.core.steps import block_all_dependents, expect, is_initializing
 from storyloop.core.words import IterationStatus, MachineState, RunStatus, StoryState
 
 
@@ -103,7 +103,7 @@ def review_then(now: RunState, then: RunState) -> Review:
 
 def undone(run: Draft, event: RunUndone) -> None:
     """The run is as it was behind that step, and interrupted."""
-    expect(len(run.opening.baseline) >= len(run.effective_config().checks), run, event)
+    expect(not is_initializing(run), run, event)
     run.transition_to(MachineState.PICKING_STORY, event.at)
     for work in run.work.values():
         if work.story != RUN and not isinstance(work.stage, Closing):
