@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from makers import CRASHED, PARTIAL, RED, Run, call_started, later, limited, policy_of, run_of, story
+from makers import CRASHED, LOGGED_OUT, PARTIAL, RED, Run, call_started, later, limited, policy_of, run_of, story
 from msgspec.structs import replace
 
 from storyloop.core.budget import nearly_spent, run_refuses, story_refuses
@@ -144,6 +144,14 @@ def test_a_story_that_is_taken_up_again_has_its_whole_budget() -> None:
 def test_a_story_without_budget_waits_for_nobody() -> None:
     """A quota's reset would only lead to a call that is not made."""
     run = run_with(Budget(story=StoryBudget(calls=1))).until(CallAgent).did(outcome=limited(later(9000)))
+    assert isinstance(run.due, LeaveStory)
+
+
+def test_a_story_that_is_spent_when_a_human_has_helped_makes_no_call_more() -> None:
+    """Nobody could be asked; on resume somebody could, but there is nothing left to ask with."""
+    run = run_with(Budget(story=StoryBudget(calls=1))).until(CallAgent).did(outcome=LOGGED_OUT)
+    assert isinstance(run.due, ParkRun)
+    run.did().resumed()
     assert isinstance(run.due, LeaveStory)
 
 

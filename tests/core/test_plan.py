@@ -413,7 +413,7 @@ def test_a_greater_budget_goes_on_with_every_counter_as_it_was() -> None:
 def test_a_limit_is_waited_for_until_its_moment() -> None:
     """A deed with an end, and a state that says so."""
     run = at_first_call().did(outcome=limited(later(3600)))
-    key = f"US-001/1/story/wait/1/{later(3600).isoformat()}"
+    key = f"US-001/1/story/wait/1/0/{later(3600).isoformat()}"
     assert run.due == Wait(key=key, story="US-001", since=later(5), until=later(3600))
     assert run.state.machine_state is MachineState.WAITING
     run.did()
@@ -439,6 +439,13 @@ def test_two_waits_for_the_same_moment_are_two_deeds() -> None:
         keys.append(run.due.key.split("/")[4])
         run.did()
     assert keys == ["1", "2", "3"]
+
+
+def test_a_wait_for_the_same_moment_behind_a_resume_is_another_deed() -> None:
+    """Others may have been asked for meanwhile, and it has come to the same."""
+    run = at_first_call().did(outcome=limited(later(3600)))
+    before = run.due.key
+    assert run.interrupted().resumed().due.key != before
 
 
 def test_without_waiting_a_limit_parks_the_run_and_says_when_it_is_over() -> None:

@@ -114,6 +114,13 @@ def test_what_was_read_last_is_what_lands() -> None:
     assert run.state.going.tip_tree == "tree-1b"
 
 
+def test_what_was_read_does_not_land_once_the_very_same_files_were_red() -> None:
+    """Green once and red the next time: that is no proof."""
+    run = run_of(*ONE, policy=policy()).attempted(tree="tree-1").did(outcome=found(FIRST))
+    run.attempted(tree="tree-1", check=RED)
+    assert isinstance(mended_so(run, check=RED).due, LeaveStory)
+
+
 def test_what_a_human_rejected_does_not_land_for_want_of_something_better() -> None:
     """Nor what it was made of: who rejects it has the last word."""
     run = run_of(*ONE, policy=replace(policy(), step=True)).attempted(tree="tree-1").did(outcome=found(FIRST))

@@ -269,6 +269,8 @@ def _judged(run: Draft, work: Work, proving: Proving, event: Event) -> None:
         _green(run, work, proving, note=judgement.note, event=event)
         return
     assert isinstance(judgement, GreenButPartial | Short)
+    if work.reviewed is not None and work.reviewed.landing.tree == proving.tree and proving.red:
+        work = replace(work, reviewed=None)  # it was green once, and the very same files are not any more
     fell_short(run, work, judgement.shortfall, event, evidence=proving.measured)
 
 

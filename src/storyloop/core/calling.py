@@ -99,7 +99,7 @@ def call_ended(run: Draft, event: CallEnded) -> None:
             new_tests=event.new_tests,
             clashes=event.clashes,
         )
-    _errand_moved(run, with_errand(run, work, errand, cs), event)
+    errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
 def limit_learned(run: Draft, event: LimitLearned) -> None:
@@ -112,7 +112,7 @@ def limit_learned(run: Draft, event: LimitLearned) -> None:
     limit = Cooling(until=event.until, times=known.times if known else 0, reason=event.reason)
     run.cooling = run.cooling | {str(event.ref): limit}
     errand, cs = errands.limit_learned(errand, cs, table=run.cooling, now=event.at)
-    _errand_moved(run, with_errand(run, work, errand, cs), event)
+    errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
 def wait_ended(run: Draft, event: WaitEnded) -> None:
@@ -121,7 +121,7 @@ def wait_ended(run: Draft, event: WaitEnded) -> None:
     expect(isinstance(errand.stage, errands.Waiting), run, event)
     run.count(waited=run.ledger.waited + event.seconds)
     errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
-    _errand_moved(run, with_errand(run, work, errand, cs), event)
+    errand_moved(run, with_errand(run, work, errand, cs), event)
 
 
 def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
@@ -131,7 +131,7 @@ def story_taken_up(run: Draft, event: StoryTakenUp) -> None:
         turn_come(run, work, event)
     else:
         expect(isinstance(work.stage, TakingUp), run, event)
-        _errand_moved(run, taken_up(run, event), event)
+        errand_moved(run, taken_up(run, event), event)
 
 
 def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, ContinuationState]:
@@ -141,7 +141,7 @@ def _turn_of(run: Draft, story: str, event: Event) -> tuple[Work, Errand, Contin
     return work, *errand_of(work)
 
 
-def _errand_moved(run: Draft, work: Work, event: Event) -> None:
+def errand_moved(run: Draft, work: Work, event: Event) -> None:
     """What an errand's delivery or end means for its story."""
     errand, cs = errand_of(work)
     if (payable := afforded(run, work, errand)) is not errand:
@@ -163,7 +163,7 @@ def _delivered(run: Draft, work: Work, artifact: Artifact, event: Event) -> None
             if refused is not None:
                 fell_short(run, work, refused, event)
             elif isinstance(run.work[work.story].stage, Building):  # it goes on at once
-                _errand_moved(run, run.work[work.story], event)
+                errand_moved(run, run.work[work.story], event)
         case Building(), FixResult() as fix if is_disputed(work, fix):
             disputed(run, work, fix) if work.story == RUN else declined(run, work, fix, event)
         case Building(), FixResult() as fix:

@@ -288,7 +288,8 @@ def _wait(progress: Progress, policy: Policy, work: Work, errand: Errand, waitin
         reason = f"{waiting.reason}; waiting until {until} would be more than max_wait allows"
         return ParkRun(key=key, what=ParkedFor.QUOTA, reason=reason)
     number = f"{errand.calls}+{errand.learned}" if errand.learned else f"{errand.calls}"
-    wait = f"{errand.key}/wait/{number}/{waiting.until.isoformat()}"
+    # A resume may ask others, and so come to the same moment anew.
+    wait = f"{errand.key}/wait/{number}/{progress.resumes}/{waiting.until.isoformat()}"
     return Wait(key=wait, story=work.story, since=waiting.since, until=waiting.until)
 
 

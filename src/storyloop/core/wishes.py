@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from storyloop.core import errand as errands
 from storyloop.core.attempt import measured_anew
+from storyloop.core.calling import errand_moved
 from storyloop.core.draft import Draft
 from storyloop.core.events import RunResumed, StoryReopened, StorySkipped
 from storyloop.core.feedback import is_unplanned
@@ -82,7 +83,7 @@ def resumed(run: Draft, event: RunResumed) -> None:
     if len(run.opening.baseline) < len(policy.checks):
         run.opening, run.inherited, run.set_up = replace(run.opening, baseline=()), (), False
     proven_anew(run)
-    for standing in run.work.values():
+    for standing in list(run.work.values()):
         work = measured_anew(run, standing)
         errand, cs = errand_of(work)
         chain = chain_of(run, errand.drain, attempt=errands.attempt_of(cs), work=work)
@@ -90,6 +91,8 @@ def resumed(run: Draft, event: RunResumed) -> None:
             errand, cs = errands.rechained(errand, cs, chain=chain, table=run.cooling, now=event.at)
         elif isinstance(errand.stage, errands.Stranded):
             errand, cs = errands.wait_ended(errand, cs, table=run.cooling, now=event.at)
+            errand_moved(run, with_errand(run, work, errand, cs), event)  # its story may have spent all it has
+            continue
         elif isinstance(errand.stage, errands.Waiting) and not died:
             # Nobody has waited since the run was parked or stopped; how long the dead had waited nobody knows.
             waiting = replace(errand.stage, since=min(event.at, errand.stage.until))
