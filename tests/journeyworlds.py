@@ -453,7 +453,7 @@ class MemoryWorld:
         """As a run on what is said of the pull request."""
         concerns = concerns_of(tuple(self.forge.said[1]), commit=self.repository.base)
         feedback = Feedback(
-            number=1, url="https://forge.example/1", base="", concerns=concerns, checks=True, watch=self._journey.watch
+            number=1, url="https://forge.example/1", base="", concerns=concerns, watch=self._journey.watch
         )
         spec = replace(prepared.spec, user_stories=())
         return replace(prepared, feedback=feedback, spec=spec)

@@ -5,6 +5,7 @@ branch has proven come along as passed, so that what mends a remark cannot break
 """
 
 import re
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -23,12 +24,19 @@ from storyloop.preparing import Basis, Prepared, run_of, surveyed
 from storyloop.service import Service
 
 
+class Reach(Enum):
+    """What is followed up, and for how long."""
+
+    REMARKS = "what people said, once"
+    CHECKS = "red checks of the forge's CI, too"
+    WATCH = "the same again, until nothing is red, pending or unanswered"
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What a user asks for."""
 
     pull_request: str = ""  # a number, a URL or a branch; empty: of the branch that the user is at
-    checks: bool = False
-    watch: bool = False
+    reach: Reach = Reach.REMARKS
     answer: bool = True
 
 
@@ -46,13 +54,13 @@ def heard(service: Service, wanted: Wanted, cwd: Path, *, flags: Flags) -> Heard
     checkout, loaded = surveyed(service, cwd, flags=flags)
     pull = msgspec.structs.replace(loaded.policy.pull_request, answer=wanted.answer)
     loaded = msgspec.structs.replace(loaded, policy=msgspec.structs.replace(loaded.policy, pull_request=pull))
-    if wanted.watch and not pull.create:
+    if wanted.reach is Reach.WATCH and not pull.create:
         raise UserError("--watch waits for what the forge says of what was pushed.", "Add --push.")
     try:
         forge = _forge(service, checkout, loaded.policy)
         pull_request = _found(service, forge, checkout, wanted.pull_request)
         said: list[Thread | ForgeCheck] = list(forge.threads(pull_request.number))
-        checks = forge.checks(pull_request.head_commit) if wanted.checks or wanted.watch else ()
+        checks = forge.checks(pull_request.head_commit) if wanted.reach is not Reach.REMARKS else ()
     except ForgeTrouble as trouble:
         raise UserError(trouble.problem, trouble.cure) from trouble
     said += [check for check in checks if check.state is CheckState.RED]
@@ -61,8 +69,7 @@ def heard(service: Service, wanted: Wanted, cwd: Path, *, flags: Flags) -> Heard
         url=pull_request.url,
         base="",
         concerns=concerns_of(tuple(said), commit=pull_request.head_commit),
-        checks=wanted.checks or wanted.watch,
-        watch=wanted.watch,
+        watch=wanted.reach is Reach.WATCH,
         pending=tuple(check.name for check in checks if check.state is CheckState.PENDING),
         red=tuple(check.name for check in checks if check.state is CheckState.RED),
     )

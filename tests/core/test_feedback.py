@@ -48,7 +48,7 @@ def red(name: str) -> ForgeCheck:
 def followed(*heard: Thread | ForgeCheck, policy: Policy | None = None, watch: bool = False) -> Run:
     """A run that follows up what was said, at its first call."""
     concerns = concerns_of(heard, commit=TIP)
-    feedback = Feedback(number=7, url="https://forge/7", base="", concerns=concerns, checks=watch, watch=watch)
+    feedback = Feedback(number=7, url="https://forge/7", base="", concerns=concerns, watch=watch)
     spec = replace(spec_of(), title="Pull request 7", description="It adds x.")
     pull_request = PullRequestPolicy(create=watch, resolve=True)
     policy = replace(policy or policy_of(), pull_request=pull_request)

@@ -10,7 +10,7 @@ from storyloop.cli.json_text import json_line
 from storyloop.cli.run import driven, no_review, with_budgets, with_output
 from storyloop.config.layers import Flags
 from storyloop.driving import open_run
-from storyloop.following import Wanted, heard, prepared
+from storyloop.following import Reach, Wanted, heard, prepared
 from storyloop.views.feedback import said_lines
 from storyloop.views.header import feedback_header
 from storyloop.wiring import make_service
@@ -52,7 +52,8 @@ def pr_review(
     storyloop pr-review --push --ci --watch
     """
     service = make_service()
-    wanted = Wanted(pull_request=pull_request, checks=checks, watch=watch, answer=not no_answer)
+    reach = Reach.WATCH if watch else Reach.CHECKS if checks else Reach.REMARKS
+    wanted = Wanted(pull_request=pull_request, reach=reach, answer=not no_answer)
     found = heard(service, wanted, here(), flags=Flags(**said, pull_request=push))
     feedback = found.feedback
     if dry_run and as_json:

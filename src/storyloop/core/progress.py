@@ -129,8 +129,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str
     base: str  # the commit at which its changes begin; empty where that is not known
     concerns: tuple[Concern, ...] = ()
-    checks: bool = False  # whether red checks of the forge's CI are concerns
-    watch: bool = False  # until nothing is red, pending or unanswered
+    watch: bool = False  # the forge, its checks too, until nothing is red, pending or unanswered
     waits: int = 0  # before a look,
     looks: int = 0  # at the forge, behind the first,
     rounds: int = 1  # and how many of all looks found something new

@@ -68,7 +68,7 @@ def see_feedback(effect: SeeFeedback, state: RunState, hands: Hands) -> Iterator
     try:
         forge = hands.forge()
         said: list[Thread | ForgeCheck] = list(forge.threads(feedback.number))
-        checks = forge.checks(state.going.tip) if feedback.checks else ()
+        checks = forge.checks(state.going.tip)
     except ForgeTrouble as problem:
         if problem.trouble in _PASSING:
             yield FeedbackSeen(key=key, at=now, said=(), trouble=str(problem))
