@@ -21,7 +21,7 @@ from storyloop.core.transitions import ENDED
 from storyloop.core.words import RunStatus
 from storyloop.engine.lanes import lane_places
 from storyloop.ports import Author, Place, ScratchRef
-from storyloop.service import HeldElsewhereError, Service
+from storyloop.service import Held, HeldElsewhereError, Service
 from storyloop.views.words import count
 
 _LATER = 14 * 86_400.0  # seconds: for what somebody may still want to look at
@@ -93,25 +93,11 @@ def removed(service: Service, leftover: Leftover) -> str:
             if service.at_work(run) or not set(now.unkept) <= set(leftover.unkept):
                 return "was left: it has changed meanwhile"
             kept: list[str] = []
-            repository = held.hands.repository
             match leftover.kind:
                 case Kind.WORKTREE:
-                    for place in _own_places(held.state, held.place)[::-1]:
-                        broke_off = held.state.status is RunStatus.RUNNING
-                        remains = repository.remains(place, broke_off=broke_off)
-                        if remains is not None and remains.unkept:
-                            if not broke_off:
-                                repository.guard(place)  # what has changed since is the user's own
-                            tree, message = (
-                                repository.snapshot(place),
-                                "What lay in the worktree before it was cleaned up",
-                            )
-                            author, label = Author(message=message, at=service.now()), f"cleaned/{tree[:12]}"
-                            kept.append(repository.pin(place, tree=tree, label=label, author=author).ref)
-                        is_over = held.state.status in ENDED  # else `resume` makes it again
-                        repository.close_worktree(place, with_branch=is_over and place != held.place)
+                    kept = _closed(held)
                 case Kind.REFS:
-                    repository.drop_refs(now.refs)
+                    held.hands.repository.drop_refs(now.refs)
                 case Kind.PRINTED:
                     for directory in _printed(service, run):
                         shutil.rmtree(directory)
@@ -154,6 +140,23 @@ def _left_by(service: Service, row: RunRow, older_than: float | None, *, sits_al
     if later and (printed := _printed(service, row.run_id)):
         size = sum(map(_size, printed))
         yield Leftover(run_id=row.run_id, kind=Kind.PRINTED, what="what agents and checks printed", why=why, bytes=size)
+
+
+def _closed(held: Held) -> list[str]:
+    """Its worktrees are gone; the refs that keep what lay there and nowhere else."""
+    repository, broke_off = held.hands.repository, held.state.status is RunStatus.RUNNING
+    kept: list[str] = []
+    for place in reversed(_own_places(held.state, held.place)):
+        remains = repository.remains(place, broke_off=broke_off)
+        if remains is not None and remains.unkept:
+            if not broke_off:
+                repository.guard(place)  # what has changed since is the user's own
+            tree = repository.snapshot(place)
+            author = Author(message="What lay in the worktree before it was cleaned up", at=held.tools.clock.now())
+            kept.append(repository.pin(place, tree=tree, label=f"cleaned/{tree[:12]}", author=author).ref)
+        is_over = held.state.status in ENDED  # else `resume` makes it again
+        repository.close_worktree(place, with_branch=is_over and place != held.place)
+    return kept
 
 
 def _own_places(state: RunState, place: Place) -> list[Place]:
