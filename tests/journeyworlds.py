@@ -39,6 +39,7 @@ from storyloop.core.feedback import concerns_of
 from storyloop.core.forge import Comment, ForgeTrouble, PullRequest, PullRequestState, PullRequestText, Thread, Trouble
 from storyloop.core.progress import Feedback
 from storyloop.core.run_state import RunState
+from storyloop.engine.crew import Deed, End, Fact, Facts, News, Nudge, Threads
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
 from storyloop.ports import CallOrder, CheckOrder, Free, Limited, Place
@@ -251,6 +252,45 @@ class _Checks:
         return self._checks.run(replace(order, command=replace(order.command, run=line)), stop)
 
 
+class OneAfterTheOther:
+    """A crew without threads, whose switching would take most of the time: the oldest deed comes to its next fact."""
+
+    def __init__(self) -> None:
+        self._under_way: list[tuple[Deed, Facts]] = []
+        self._nudges = 0
+
+    def begin(self, deed: Deed, facts: Facts) -> None:
+        self._under_way.append((deed, facts))
+
+    def news(self, seconds: float) -> News:  # noqa: ARG002 - there is nothing to wait for
+        if self._nudges:
+            self._nudges -= 1
+            return Nudge()
+        deed, facts = self._under_way[0]
+        error: BaseException | None = None
+        try:
+            if not deed.is_late:
+                return Fact(deed, next(facts))
+        except StopIteration:
+            pass
+        except BaseException as problem:  # noqa: BLE001 - the writer raises it
+            error = problem
+        facts.close()
+        del self._under_way[0]
+        return End(deed, error)
+
+    def go_on(self, deed: Deed) -> None:
+        """It does when news is asked for."""
+
+    def nudge(self) -> None:
+        self._nudges += 1
+
+    def disband(self) -> None:
+        for deed, facts in self._under_way:
+            deed.stop.set()
+            facts.close()
+
+
 class _Held:
     """A lock that the process's end lets go of."""
 
@@ -419,6 +459,7 @@ class MemoryWorld:
                 journal=Sharp(self.journal, knife, "journal"),
                 survey=lambda cwd: _MemoryCheckout(cwd, self.repository),
                 hands=hands,
+                crew=Threads if many else OneAfterTheOther,
                 templates=read_overrides,
                 lock=locks.__getitem__,
                 holder=lambda _: None,

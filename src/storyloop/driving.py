@@ -70,7 +70,7 @@ class Drive(AbstractContextManager["Drive"]):
         held = self._held
         hands = replace(held.hands, seen=seen)
         watch(self._begun, held.state)
-        engine = Engine(held.tools.journal, hands, state=held.state, seq=held.seq, watch=watch)
+        engine = Engine(held.tools.journal, hands, held.tools.crew(), state=held.state, seq=held.seq, watch=watch)
         self._engine = engine
         if self._early is not None:
             engine.interrupt(self._early)

@@ -32,10 +32,8 @@ def deliver(service: Service, run_id: str, *, draft: bool, watch: Watcher) -> Ru
             last[:] = [event]
             watch(event, state)
 
-        engine, number = (
-            Engine(tools.journal, hands, state=state, seq=held.seq, watch=seen),
-            state.going.delivery.number,
-        )
+        engine = Engine(tools.journal, hands, tools.crew(), state=state, seq=held.seq, watch=seen)
+        number = state.going.delivery.number
         while engine.state.going.delivery.number == number:
             engine.do(delivery_step(engine.state.going, policy))
         hands.papers.save_report(place, hands.report(engine.state, last[0]))

@@ -20,6 +20,7 @@ from storyloop.core.policy import AgentRef, AgentSpec, ForgePolicy, NotifyPolicy
 from storyloop.core.reduce import fold, reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.spec_file import dump_spec
+from storyloop.engine.crew import Crew
 from storyloop.engine.hands import Hands
 from storyloop.engine.notices import Notices
 from storyloop.engine.requests import objection
@@ -52,6 +53,7 @@ class Tools:
     journal: Journal
     survey: Callable[[Path], Checkout]
     hands: Callable[[Place, RunState], Hands]
+    crew: Callable[[], Crew]  # that does the deeds of one run
     templates: Callable[[Path], dict[str, str]]  # the prompts that the user's checkout has, checked
     lock: Callable[[Path], Lock]
     holder: Callable[[Path], int | None]

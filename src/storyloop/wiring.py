@@ -37,6 +37,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
     from storyloop.agents.processes import ProcessAgents
     from storyloop.agents.profiles import PROFILES
     from storyloop.contracts.prompts import TemplatePrompts, read_overrides
+    from storyloop.engine.crew import Threads
     from storyloop.engine.hands import Hands
     from storyloop.service import Service, Tools
     from storyloop.views.account import account_of
@@ -91,6 +92,7 @@ def make_service(environ: Mapping[str, str] | None = None) -> "Service":
             journal=journal,
             survey=lambda cwd: GitCheckout(cwd, environ),
             hands=hands,
+            crew=Threads,
             templates=read_overrides,
             lock=RunLock,
             holder=holder,

@@ -1,14 +1,11 @@
-"""The loop: what the state owes is done by threads, and one writer turns their facts into the journal.
+"""The loop: what the state owes is done by a crew, and one writer turns its facts into the journal.
 
-A deed's thread hands each fact over and waits until it is durable before it goes on. The writer alone appends,
-folds and plans. Everything else (signals, requests of other processes) reaches it between two facts.
+A deed hands each fact over and goes on when it is durable. The writer alone appends, folds and plans. Everything else
+(signals, requests of other processes) reaches it between two facts.
 """
 
-import queue
 import threading
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, field
 
 from storyloop.core.effects import (
     AnswerThread,
@@ -30,6 +27,7 @@ from storyloop.core.plan import plan
 from storyloop.core.reduce import reduce
 from storyloop.core.run_state import RunState
 from storyloop.core.words import RunStatus
+from storyloop.engine.crew import Crew, Deed, End, Fact, News, Nudge
 from storyloop.engine.deeds import perform, save_report
 from storyloop.engine.hands import Hands
 from storyloop.engine.lanes import lane_of
@@ -56,38 +54,6 @@ _BETWEEN = (
 _COUNTED = (StoryStarted, CallStarted)
 
 
-class _Abandoned(BaseException):
-    """Ends a deed's thread whose writer is gone: nothing it reports can be kept any more."""
-
-
-@dataclass
-class _Deed:
-    """One effect under way. Mutable: a thread and the writer share it."""
-
-    effect: Effect
-    lane: int | None
-    is_late: bool = False  # it is no longer owed, and nothing has come of it yet
-    stop: threading.Event = field(default_factory=threading.Event)
-    stored: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True)
-class _Fact:
-    deed: _Deed
-    event: Event
-
-
-@dataclass(frozen=True)
-class _End:
-    deed: _Deed
-    error: BaseException | None
-
-
-@dataclass(frozen=True)
-class _Nudge:
-    """Somebody wants the writer to look up: a signal arrived."""
-
-
 class Engine:
     """Drives one run until nothing is owed any more. Not reusable."""
 
@@ -95,16 +61,15 @@ class Engine:
         self,
         journal: Journal,
         hands: Hands,
+        crew: Crew,
         *,
         state: RunState,
         seq: int,
         watch: Callable[[Event, RunState], None] = lambda _event, _state: None,
     ) -> None:
-        self._journal, self._hands, self._watch = journal, hands, watch
+        self._journal, self._hands, self._crew, self._watch = journal, hands, crew, watch
         self.state, self._seq = state, seq
-        self._news: queue.SimpleQueue[_Fact | _End | _Nudge] = queue.SimpleQueue()
-        self._deeds: dict[str, _Deed] = {}
-        self._abandoned = threading.Event()
+        self._deeds: dict[str, Deed] = {}
         self._interrupted: str | None = None
         self._stop_request: int | None = None
         self._trouble: OperatorError | UserError | None = None
@@ -112,7 +77,7 @@ class Engine:
     def interrupt(self, reason: str) -> None:
         """Stop as soon as everything under way has been stopped and saved. Safe to call from a signal handler."""
         self._interrupted = self._interrupted or reason
-        self._news.put(_Nudge())
+        self._crew.nudge()
 
     def run(self) -> RunState:
         """Until the run has ended, is parked or was interrupted; the state it then has comes back."""
@@ -124,17 +89,14 @@ class Engine:
                     self._begin(tuple(e for e in plan(self.state) if isinstance(e, CallAgent) and e.begun))
                 if not self._deeds:
                     break
-                self._take(self._next_news())
+                self._take(self._crew.news(_INBOX_GLANCE))
             if self._interrupted is not None and self.state.status is RunStatus.RUNNING:
                 self._interrupted_for(self._interrupted)
             if self._trouble is not None:
                 raise self._trouble
             return self.state
         finally:
-            self._abandoned.set()
-            for deed in self._deeds.values():
-                deed.stop.set()
-                deed.stored.set()  # so that a thread that waits for us leaves
+            self._crew.disband()
 
     def _interrupted_for(self, reason: str) -> None:
         event = RunInterrupted(
@@ -163,44 +125,17 @@ class Engine:
             lane = lane_of(effect, self.state.going)
             busy = lane is not None and any(deed.lane == lane for deed in self._deeds.values())
             if effect.key not in self._deeds and not busy:
-                deed = _Deed(effect, lane)
-                self._deeds[effect.key] = deed
-                threading.Thread(target=self._do, args=(deed, self.state), name=effect.key, daemon=True).start()
+                deed = self._deeds[effect.key] = Deed(effect, lane)
+                self._crew.begin(deed, perform(effect, self.state, self._hands, deed.stop))
 
-    def _do(self, deed: _Deed, state: RunState) -> None:
-        error: BaseException | None = None
-        try:
-            with closing(perform(deed.effect, state, self._hands, deed.stop)) as facts:
-                for event in facts:
-                    deed.stored.clear()
-                    self._require_writer()
-                    self._news.put(_Fact(deed, event))
-                    deed.stored.wait()
-                    self._require_writer()
-                    if deed.is_late:
-                        break
-        except BaseException as problem:  # noqa: BLE001 - carried to the writer, which raises it
-            error = problem
-        self._news.put(_End(deed, error))
-
-    def _require_writer(self) -> None:
-        if self._abandoned.is_set():
-            raise _Abandoned
-
-    def _next_news(self) -> _Fact | _End | _Nudge:
-        try:
-            return self._news.get(timeout=_INBOX_GLANCE)
-        except queue.Empty:
-            return _Nudge()
-
-    def _take(self, news: _Fact | _End | _Nudge) -> None:
+    def _take(self, news: News) -> None:
         match news:
-            case _Fact(deed=deed, event=event):
+            case Fact(deed=deed, event=event):
                 deed.is_late = isinstance(event, _COUNTED) and not self._owes(deed.effect)
                 if not deed.is_late:
                     self._append(event)
-                deed.stored.set()
-            case _End(deed=deed, error=error):
+                self._crew.go_on(deed)
+            case End(deed=deed, error=error):
                 del self._deeds[deed.effect.key]
                 if isinstance(error, OperatorError | UserError):
                     # Nothing of the run is lost: it is interrupted, and says so, before the error flies on.
@@ -208,7 +143,7 @@ class Engine:
                     self._interrupted = self._interrupted or str(error)
                 elif error is not None:
                     raise error
-            case _Nudge():
+            case Nudge():
                 pass
 
     def _owes(self, effect: Effect) -> bool:
