@@ -1,9 +1,15 @@
 """For every test: nothing that the suite was started under reaches what it starts."""
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for a process, or for a moment to pass."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+import warm
 from storyloop.agents.acp import HOST, HostOrder, host_order
 from storyloop.agents.dialects.acp import dialect
 from storyloop.agents.dialects.lines import MAX_ANSWER
@@ -59,9 +60,9 @@ class Table:
     def asks(self, *steps: dict[str, Any], script: dict[str, Any] | None = None, **facts: Any) -> Turn:
         """One whole call, without a supervisor: what is left behind then is ours to see."""
         order = self.order(*steps, script=script, **facts)
-        done = subprocess.run(HOST, input=order, capture_output=True, check=False, timeout=30)
-        self.code, self.stderr = done.returncode, done.stderr.decode()
-        return self.reads(done.stdout)
+        self.code, out, err = warm.ask((), program="acp_host", cwd=Path.cwd(), env=os.environ, stdin=order)
+        self.stderr = err.decode()
+        return self.reads(out)
 
     def call(self, agent: AgentSpec, **facts: Any) -> CallOrder:
         plain: dict[str, Any] = {

@@ -160,7 +160,8 @@ def points_of(world: MemoryWorld) -> list[tuple[int, Point]]:
 def test_a_run_that_is_killed_anywhere_comes_to_the_same(name: str, tmp_path: Path) -> None:
     """Branch, files, standings, evidence, pins, findings and exit codes; no commit and no call twice.
 
-    A sample is killed again, anywhere in the process that resumed."""
+    A sample is killed again, anywhere in the process that resumed; another one is stopped (Ctrl-C) behind the first
+    fact of whatever was owed then."""
     dice = random.Random(f"{SEED}/{name}")
     uncut = Uncut(JOURNEYS[name], tmp_path)
     twice = dice.sample(range(len(uncut.left)), PAIRS)
@@ -168,6 +169,9 @@ def test_a_run_that_is_killed_anywhere_comes_to_the_same(name: str, tmp_path: Pa
         points = uncut.check_left(left)
         if number in twice and points:
             uncut.check_left(left, dice.choice(points))
+    facts = list(enumerate((left for left in uncut.left if left.point.name == "append"), start=2))
+    for fact, left in dice.sample(facts, min(STOPS, len(facts))):
+        uncut.check_stop(fact, left)
 
 
 @pytest.mark.parametrize("name", ["false-claim", "exhausted-commits"])
@@ -185,13 +189,3 @@ def test_a_run_that_is_stopped_anywhere_and_resumed_comes_to_the_same(name: str,
     uncut = Uncut(JOURNEYS[name], tmp_path)
     for fact, _ in enumerate(uncut.world.journal.read("run-1"), start=1):
         uncut.check_stop(fact)
-
-
-@pytest.mark.parametrize("name", JOURNEYS)
-def test_a_run_that_was_resumed_anywhere_and_is_stopped_at_once_comes_to_the_same(name: str, tmp_path: Path) -> None:
-    """Ctrl-C behind the first fact of whatever was owed then: a sample."""
-    dice = random.Random(f"{SEED}/{name}/stops")
-    uncut = Uncut(JOURNEYS[name], tmp_path)
-    facts = list(enumerate((left for left in uncut.left if left.point.name == "append"), start=2))
-    for fact, left in dice.sample(facts, min(STOPS, len(facts))):
-        uncut.check_stop(fact, left)

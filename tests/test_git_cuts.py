@@ -123,15 +123,15 @@ def template(home: Path, env: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [1, 2])  # the odd deeds, and the even ones
+@pytest.mark.parametrize("first", [1, 3])
 def test_a_journey_that_is_cut_at_any_deed_comes_to_the_same(tmp_path, first):
-    """kill -9 at each deed of each step in turn, then resume: the same refs, files, findings and registration."""
+    """kill -9 at every other deed of each step in turn, then resume: the same refs, files, findings, registration."""
     program = f"import test_git_cuts; test_git_cuts.cut_everywhere({str(tmp_path)!r}, {first})"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert int(done.stdout) > 100
+    assert int(done.stdout) > 50
 
 
 def test_a_git_that_goes_on_after_its_storyloop_was_killed_is_waited_for(tmp_path):
@@ -159,7 +159,7 @@ def test_a_git_that_goes_on_after_its_storyloop_was_killed_is_waited_for(tmp_pat
 
 
 def cut_everywhere(directory: str, first: int) -> None:
-    """The journey uncut, then with each step cut at every other deed in turn; prints the number of cuts."""
+    """The journey uncut, then with each step cut at every fourth deed in turn; prints the number of cuts."""
     memory = Path("/dev/shm")  # where nothing waits for a disk: what is flushed to it makes no difference here
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else directory) as made:
         root = Path(made)
@@ -171,7 +171,7 @@ def cut_everywhere(directory: str, first: int) -> None:
             outcome, cuts = outcome_of(root, env, cut_at=deed)
             assert outcome == expected, (deed, {key for key in expected if outcome[key] != expected[key]}, outcome)
             total += cuts
-            deed += 2
+            deed += 4
         print(total)
 
 

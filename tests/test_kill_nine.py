@@ -135,11 +135,11 @@ class Home:
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             try:
-                mark = process.environ().get(MARK, "")
+                is_ours = process.environ().get(MARK, "").startswith(f"{self.path}/")
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            if mark.startswith(f"{self.path}/") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
         return found
 
 
