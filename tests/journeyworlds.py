@@ -42,7 +42,9 @@ from storyloop.core.run_state import RunState
 from storyloop.engine.crew import Deed, End, Fact, Facts, News, Nudge, Threads
 from storyloop.engine.hands import Hands
 from storyloop.journal.memory import MemoryJournal
-from storyloop.ports import CallOrder, CheckOrder, Free, Limited, Place
+from storyloop.ports.agents import CallOrder, Limited
+from storyloop.ports.checks import CheckOrder
+from storyloop.ports.repository import Free, Place
 from storyloop.preparing import Prepared, prepare
 from storyloop.service import Service, Tools
 from storyloop.views.account import Account, account_of

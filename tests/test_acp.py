@@ -27,7 +27,7 @@ from storyloop.core.facts import Answered, CallReport, Failed, Failure
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain
 from storyloop.core.usage import Usage
 from storyloop.core.words import DevelopmentStatus
-from storyloop.ports import CallOrder, artifact_path
+from storyloop.ports.agents import CallOrder, artifact_path
 from storyloop.world import process
 
 pytestmark = pytest.mark.processes

@@ -9,7 +9,7 @@ import pytest
 from clikit import User
 from gitkit import commit_files, git, isolated, make_repository, write_file
 from storyloop.core.errors import UserError
-from storyloop.ports import Place
+from storyloop.ports.repository import Place
 from storyloop.world.checkout import GitCheckout
 from storyloop.world.repository import GitRepository
 from storyloop.world.sandbox import why_not

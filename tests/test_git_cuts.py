@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gitkit import git, isolated, make_repository, write_file
-from storyloop.ports import Author, Place
+from storyloop.ports.repository import Author, Place
 from storyloop.world.repository import GitRepository
 
 AUTHOR = Author(message="A story\n", at=datetime(2025, 6, 1, tzinfo=UTC))

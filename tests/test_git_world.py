@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from gitkit import commit_files, files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.forge import ForgeTrouble, Trouble
-from storyloop.ports import Author, Place, PushOrder, Snapshot
+from storyloop.ports.repository import Author, Place, PushOrder, Snapshot
 from storyloop.world import remotes
 from storyloop.world.git import Git, GitFailed
 from storyloop.world.repository import GitRepository

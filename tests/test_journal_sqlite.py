@@ -24,7 +24,7 @@ from storyloop.journal.codec import DamagedEvent, NewerEvent
 from storyloop.journal.database import open_for_writing
 from storyloop.journal.rows import list_rows
 from storyloop.journal.sqlite import SqliteJournal
-from storyloop.ports import JournalConflict, Request
+from storyloop.ports.journal import JournalConflict, Request
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ROW = RunRow(

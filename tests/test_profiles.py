@@ -26,7 +26,7 @@ from storyloop.core.facts import Answered, CallReport, Failed, Failure, Interrup
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain
 from storyloop.core.usage import Usage
 from storyloop.core.words import DevelopmentStatus
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 
 NAMES = sorted(PROFILES)
 VERIFIED = ["claude", "codex", "opencode", "gemini", "qwen", "copilot", "pi", "kimi", "aider", "mini"]

@@ -15,7 +15,8 @@ import pytest
 from storyloop.agents.processes import ProcessAgents
 from storyloop.core.facts import Answered
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Command, Drain
-from storyloop.ports import Activity, CallOrder, CheckOrder
+from storyloop.ports.agents import Activity, CallOrder
+from storyloop.ports.checks import CheckOrder
 from storyloop.world.checks import SupervisedChecks
 from storyloop.world.redaction import Redactor
 

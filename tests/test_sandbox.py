@@ -18,7 +18,8 @@ from storyloop.agents.processes import ProcessAgents
 from storyloop.core.errors import UserError
 from storyloop.core.facts import Ending
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Command, Drain, SandboxMode, SandboxPolicy
-from storyloop.ports import CallOrder, CheckOrder
+from storyloop.ports.agents import CallOrder
+from storyloop.ports.checks import CheckOrder
 from storyloop.world import sandbox
 from storyloop.world.checks import SupervisedChecks
 from storyloop.world.environment import allowed_environment

@@ -8,7 +8,7 @@ import pytest
 
 from gitkit import commit_files, git, isolated, make_repository, write_file
 from storyloop.core.errors import UserError
-from storyloop.ports import CheckedOut, Clashes, Exists, Free
+from storyloop.ports.repository import CheckedOut, Clashes, Exists, Free
 from storyloop.world.git import Git
 from storyloop.world.survey import Trait, branch_state, discover, worktree_path
 

@@ -16,7 +16,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
 from storyloop.core.words import StoryState
 from storyloop.journal.load import load_state
-from storyloop.ports import Journal
+from storyloop.ports.journal import Journal
 from storyloop.views.account import Account, account_of
 
 _MOST_EARLIER, _MOST_LOOKED_AT = 10, 40  # runs

@@ -20,7 +20,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.transitions import ENDED
 from storyloop.core.words import RunStatus
 from storyloop.engine.lanes import lane_places
-from storyloop.ports import Author, Place, ScratchRef
+from storyloop.ports.repository import Author, Place, ScratchRef
 from storyloop.service import Held, HeldElsewhereError, Service
 from storyloop.views.words import count
 

@@ -19,7 +19,8 @@ from storyloop.core.forge import CheckState, ForgeCheck, ForgeTrouble, PullReque
 from storyloop.core.policy import Drain, Policy
 from storyloop.core.progress import Feedback
 from storyloop.core.spec import Criterion, Spec, Story
-from storyloop.ports import Checkout, Forge
+from storyloop.ports.forge import Forge
+from storyloop.ports.repository import Checkout
 from storyloop.preparing import Basis, Prepared, run_of, surveyed
 from storyloop.service import Service
 

@@ -21,7 +21,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.spec import Spec
 from storyloop.core.spec_file import MAX_SPEC_BYTES, dump_spec, is_json, parse_spec
 from storyloop.core.words import RunStatus
-from storyloop.ports import CheckedOut, Checkout, Clashes, Exists, Free, Place, Repository
+from storyloop.ports.repository import CheckedOut, Checkout, Clashes, Exists, Free, Place, Repository
 from storyloop.service import HeldElsewhereError, Service
 
 

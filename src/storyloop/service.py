@@ -26,7 +26,11 @@ from storyloop.engine.notices import Notices
 from storyloop.engine.requests import objection
 from storyloop.engine.secrecy import without_secrets
 from storyloop.journal.load import load_state
-from storyloop.ports import Checkout, Clock, Forge, Journal, Notifier, Place, Request, Secrets
+from storyloop.ports.clock import Clock
+from storyloop.ports.forge import Forge
+from storyloop.ports.journal import Journal, Request
+from storyloop.ports.repository import Checkout, Place
+from storyloop.ports.texts import Notifier, Secrets
 from storyloop.views.rows import row_of
 
 _T = TypeVar("_T")

@@ -14,7 +14,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.stages import Closing, Work
 from storyloop.core.undoing import Step, review_then, standings_then, step_called, steps_of
 from storyloop.core.words import RunStatus
-from storyloop.ports import Author
+from storyloop.ports.repository import Author
 from storyloop.preparing import require_as_left, require_vacant
 from storyloop.service import Service
 

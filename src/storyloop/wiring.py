@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storyloop.core.events import Event
     from storyloop.core.run_state import RunState
     from storyloop.engine.hands import Hands
-    from storyloop.ports import Place
+    from storyloop.ports.repository import Place
     from storyloop.service import Service
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storyloop.ports import Accounts, Limited
+from storyloop.ports.agents import Accounts, Limited
 from storyloop.world.accounts import FileAccounts, MemoryAccounts
 
 MET = Limited(until=datetime(2026, 3, 1, 12, tzinfo=UTC), reason="five hours are used up")

@@ -26,7 +26,7 @@ from storyloop.core.knowledge import NotedFile, NotedKnowledge
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain
 from storyloop.core.usage import Usage
 from storyloop.core.words import DevelopmentStatus
-from storyloop.ports import Agents, CallOrder, artifact_path
+from storyloop.ports.agents import Agents, CallOrder, artifact_path
 
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/home/u", "SECRET": "s", "PASSED": "p", "LC_ALL": "C.UTF-8"}
 DONE = Answered(artifact=DevelopmentResult(status=DevelopmentStatus.COMPLETED, summary="As scripted."))
@@ -609,7 +609,7 @@ def killed(processes: Processes) -> Iterator[Callable[[str, CallOrder], None]]:
         program = f"""
 import sys, time, msgspec
 from storyloop.agents.processes import ProcessAgents
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 ProcessAgents({ENVIRON!r}).launch(msgspec.json.decode(sys.stdin.read(), type=CallOrder))
 time.sleep(60)
 """

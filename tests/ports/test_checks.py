@@ -14,7 +14,7 @@ import pytest
 
 from storyloop.core.facts import Ending, Measured
 from storyloop.core.policy import Command
-from storyloop.ports import CheckOrder, Checks
+from storyloop.ports.checks import CheckOrder, Checks
 from storyloop.world import process
 from storyloop.world.checks import SupervisedChecks
 from storyloop.world.tiny_shell import MemoryChecks

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from storyloop.ports import Clock
+from storyloop.ports.clock import Clock
 from storyloop.world.clock import HandClock, RealClock
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

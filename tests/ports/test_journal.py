@@ -18,7 +18,7 @@ from storyloop.core.spec import Criterion, Spec, Story
 from storyloop.journal.load import load_state
 from storyloop.journal.memory import MemoryJournal
 from storyloop.journal.sqlite import SqliteJournal
-from storyloop.ports import Journal, JournalConflict, Request
+from storyloop.ports.journal import Journal, JournalConflict, Request
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 OPENED = RunOpened(

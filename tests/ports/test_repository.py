@@ -13,7 +13,7 @@ from gitkit import files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.facts import Change, ChangeKind
 from storyloop.core.forge import ForgeTrouble, Pushed, Trouble
-from storyloop.ports import Author, Place, PushOrder, Remains, Repository
+from storyloop.ports.repository import Author, Place, PushOrder, Remains, Repository
 from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.repository import GitRepository
 

@@ -12,7 +12,7 @@ import sys
 import msgspec
 
 from storyloop.core.errand import Mode
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 
 HOST = (sys.executable, "-I", "-m", "storyloop.agents.acp_host")
 

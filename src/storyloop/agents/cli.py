@@ -35,7 +35,7 @@ from storyloop.agents.stream import Turn
 from storyloop.core.facts import CallReport, Failed, Failure, Outcome
 from storyloop.core.policy import AgentKind, AgentSpec
 from storyloop.core.usage import Usage
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 from storyloop.world.files import PRIVATE
 from storyloop.world.process import Exit
 from storyloop.world.text import readable

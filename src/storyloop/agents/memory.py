@@ -24,7 +24,7 @@ from storyloop.agents.play import play
 from storyloop.agents.script import ASKED, Script
 from storyloop.agents.start import SPOOL_CAP, contract_of
 from storyloop.core.facts import CallReport
-from storyloop.ports import Activity, CallOrder
+from storyloop.ports.agents import Activity, CallOrder
 from storyloop.world.process import CallDirUsedError, Exit
 from storyloop.world.tiny_shell import Files, run_line
 

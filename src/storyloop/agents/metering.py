@@ -11,7 +11,7 @@ import msgspec
 
 from storyloop.agents.stream import Turn
 from storyloop.core.usage import Usage, add_known
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 
 METER, BEFORE = "meter", "metered-before"
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "thinking_tokens")

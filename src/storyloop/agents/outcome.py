@@ -18,7 +18,7 @@ import msgspec
 from storyloop.contracts.codec import decode, find_artifact, missing
 from storyloop.core.errors import OperatorError
 from storyloop.core.facts import Answered, Failed, Failure, Interrupted, Malformed, Outcome
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 from storyloop.world.files import Unreadable
 from storyloop.world.process import Exit
 

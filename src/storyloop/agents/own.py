@@ -14,7 +14,7 @@ from storyloop.agents.start import Start
 from storyloop.core.facts import CallReport, Failed, Failure, Outcome
 from storyloop.core.policy import AgentKind
 from storyloop.core.usage import Usage
-from storyloop.ports import CallOrder
+from storyloop.ports.agents import CallOrder
 from storyloop.world.files import Unreadable
 from storyloop.world.process import Exit
 from storyloop.world.text import readable, signal_name

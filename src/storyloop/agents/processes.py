@@ -19,7 +19,7 @@ from storyloop.contracts.xml import MAX_BYTES
 from storyloop.core.errors import OperatorError
 from storyloop.core.facts import CallReport, Failed, Failure
 from storyloop.core.policy import AgentKind
-from storyloop.ports import Activity, CallOrder, artifact_path
+from storyloop.ports.agents import Activity, CallOrder, artifact_path
 from storyloop.world import process
 from storyloop.world.environment import allowed_environment
 from storyloop.world.files import Unreadable, clear_private, place_private, read_regular

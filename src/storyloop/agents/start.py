@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from storyloop.contracts.codec import schema_path
-from storyloop.ports import CallOrder, artifact_path
+from storyloop.ports.agents import CallOrder, artifact_path
 
 SPOOL_CAP = 1 << 31  # bytes of output; an agent that prints more is ended
 

@@ -17,7 +17,7 @@ from storyloop.contracts.prompts import TemplatePrompts, read_overrides
 from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
 from storyloop.driving import open_run
-from storyloop.ports import CheckedOut, Clashes, Exists, Free
+from storyloop.ports.repository import CheckedOut, Clashes, Exists, Free
 from storyloop.preparing import prepare
 from storyloop.service import HeldElsewhereError, Service
 from storyloop.views.earlier import earlier, learnt

@@ -1,4 +1,7 @@
-"""`show`: one run in full: its stories, a single story, its events, evidence, cost, knowledge, prompts."""
+"""`show`: one run in full: its stories, a single story, its events, evidence, cost, knowledge, prompts.
+
+What only one of its options needs is imported there: it is called often, and imports are most of what it takes.
+"""
 
 import re
 from datetime import UTC, datetime
@@ -14,12 +17,8 @@ from storyloop.core.errors import UserError
 from storyloop.core.run_state import RunState
 from storyloop.core.stages import errand_of
 from storyloop.core.words import RunStatus
-from storyloop.views.history import history
-from storyloop.views.learnt import knowledge_json, knowledge_lines
-from storyloop.views.proof import evidence_json, evidence_lines
 from storyloop.views.report import cost_lines, report_json, story_lines, summary
 from storyloop.wiring import make_archive
-from storyloop.world.papers import BACKGROUND
 from storyloop.world.text import readable
 
 
@@ -59,6 +58,8 @@ def show(
             for _, event in archive.events(row.run_id):
                 click.echo(json_line(event))
             return 0
+        from storyloop.views.history import history
+
         for number, event, line in history(archive.events(row.run_id)):
             click.echo(readable(f"{number:>5}  {event.at:%Y-%m-%d %H:%M:%S}  {line}"))
         return 0
@@ -73,8 +74,12 @@ def show(
         return 0
     if as_json:
         if knowledge:
+            from storyloop.views.learnt import knowledge_json
+
             told = knowledge_json(state.knowledge)
         elif evidence:
+            from storyloop.views.proof import evidence_json
+
             told = evidence_json(state, story)
         else:
             told = report_json(state, archive.account(row.run_id), archive.report_file(row.run_id))
@@ -84,10 +89,14 @@ def show(
     if story is not None and not evidence:
         parts.append(story_lines(state, story))
     if evidence:
+        from storyloop.views.proof import evidence_lines
+
         parts.append([*evidence_lines(state, story), f"outputs are in {archive.run_dir(row.run_id)}"])
     if cost:
         parts.append(cost_lines(state, archive.account(row.run_id)))
     if knowledge:
+        from storyloop.views.learnt import knowledge_lines
+
         parts.append(knowledge_lines(state.knowledge))
     if not parts:
         account, file = archive.account(row.run_id), archive.report_file(row.run_id)
@@ -119,6 +128,8 @@ def _prompt(state: RunState, story: str | None, run_dir: Path) -> tuple[str, str
     if not asked:
         about = f" about {story}" if story else ""
         raise UserError(f"No agent was asked{about} in run {state.run_id} yet.", "`storyloop show` tells where it is.")
+    from storyloop.world.papers import BACKGROUND
+
     last = max(asked, key=lambda path: path.stat().st_mtime_ns)
     beside = last.with_name(BACKGROUND)
     return last.read_text(encoding="utf-8"), beside.read_text(encoding="utf-8") if beside.exists() else ""

@@ -17,7 +17,7 @@ from storyloop.config.kinds import literal
 from storyloop.config.layers import DEFAULT, NO_FLAGS, Document, Flags, Origin, Said, Source, say_document, say_flags
 from storyloop.config.settings import SETTINGS, cure_for, default_of, is_section, lookup, place_in_policy, value_in
 from storyloop.core.policy import Command, NotifyPolicy, Policy
-from storyloop.ports import Secrets
+from storyloop.ports.texts import Secrets
 
 REPOSITORY_FILE = "storyloop.toml"
 

@@ -29,7 +29,7 @@ from storyloop.core.errand import Mode
 from storyloop.core.facts import CallReport
 from storyloop.core.policy import AgentKind, AgentRef, AgentSpec, Drain, SandboxMode, SandboxPolicy
 from storyloop.home import state_directory
-from storyloop.ports import CallOrder, artifact_path
+from storyloop.ports.agents import CallOrder, artifact_path
 from storyloop.world.sandbox import Fencing
 
 _USER = "[user]\n\tname = Scratch\n\temail = scratch@example.invalid\n"  # for want of one, aider writes to .git/config

@@ -23,7 +23,8 @@ from storyloop.engine.placing import placed
 from storyloop.engine.prompting import values_of
 from storyloop.engine.secrecy import secrets_in
 from storyloop.engine.sharing import NO_SEAT, known_limit, share, take_seat
-from storyloop.ports import Author, CallOrder, Watch
+from storyloop.ports.agents import CallOrder, Watch
+from storyloop.ports.repository import Author
 
 _GLANCE = 0.5  # seconds between two looks at what the agent is doing, and at whether it should stop
 _MOST_CHANGED = 200  # paths that a call's fact names

@@ -16,7 +16,8 @@ from storyloop.core.forge import DeliveryStep, ForgeTrouble, PullRequest, PullRe
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
 from storyloop.engine.secrecy import without_secrets
-from storyloop.ports import Forge, PushOrder
+from storyloop.ports.forge import Forge
+from storyloop.ports.repository import PushOrder
 from storyloop.views.pull_request import brought_up_to_date, new_pull_request
 
 _T = TypeVar("_T")

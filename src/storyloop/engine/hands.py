@@ -5,19 +5,12 @@ from dataclasses import dataclass
 
 from storyloop.core.events import Event
 from storyloop.core.run_state import RunState
-from storyloop.ports import (
-    Accounts,
-    Agents,
-    Checks,
-    Clock,
-    Forge,
-    Papers,
-    Place,
-    Prompts,
-    Repository,
-    Secrets,
-    SymbolsReader,
-)
+from storyloop.ports.agents import Accounts, Agents
+from storyloop.ports.checks import Checks
+from storyloop.ports.clock import Clock
+from storyloop.ports.forge import Forge
+from storyloop.ports.repository import Place, Repository
+from storyloop.ports.texts import Papers, Prompts, Secrets, SymbolsReader
 
 
 @dataclass(frozen=True)

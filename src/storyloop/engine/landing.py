@@ -42,7 +42,7 @@ from storyloop.core.train import is_in_line
 from storyloop.engine.hands import Hands
 from storyloop.engine.lanes import PROOF, close_lanes, lane_place, open_lane
 from storyloop.engine.laying import lay
-from storyloop.ports import Author, Merged
+from storyloop.ports.repository import Author, Merged
 
 _MOST_CHANGED = 200  # paths that a fact names
 _MOST_READ = 50  # files whose symbols are read,

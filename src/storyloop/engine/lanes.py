@@ -16,7 +16,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.train import lane_worktree
 from storyloop.engine.hands import Hands
 from storyloop.engine.laying import lay
-from storyloop.ports import Place
+from storyloop.ports.repository import Place
 
 PROOF = -1  # the lane
 

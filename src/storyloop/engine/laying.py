@@ -4,7 +4,7 @@ from datetime import datetime
 
 from storyloop.core.facts import Finding
 from storyloop.engine.hands import Hands
-from storyloop.ports import Author
+from storyloop.ports.repository import Author
 
 
 def lay(tree: str, hands: Hands) -> None:

@@ -33,7 +33,7 @@ from storyloop.engine.hands import Hands
 from storyloop.engine.lanes import lane_of
 from storyloop.engine.requests import can_be_stopped, fact_of, objection
 from storyloop.engine.secrecy import without_secrets
-from storyloop.ports import Journal, Request
+from storyloop.ports.journal import Journal, Request
 from storyloop.views.rows import row_of
 
 _INBOX_GLANCE = 1.0  # seconds between two looks into the inbox while deeds are under way

@@ -31,7 +31,7 @@ from storyloop.core.run_state import RunState
 from storyloop.core.stages import Preparing, Proving
 from storyloop.engine.hands import Hands
 from storyloop.engine.laying import lay, lay_alone
-from storyloop.ports import CheckOrder, GitAccess, checks_dir
+from storyloop.ports.checks import CheckOrder, GitAccess, checks_dir
 
 _NAMED = 8  # paths named in a finding
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from storyloop.core.events import Event
 from storyloop.core.policy import Occasion
 from storyloop.core.run_state import RunState
-from storyloop.ports import Notifier
+from storyloop.ports.texts import Notifier
 from storyloop.views.notice import Notice, notice_of
 
 _PATIENCE = 5.0  # seconds at the end

@@ -19,7 +19,7 @@ from storyloop.core.stages import Describing, Work, errand_of
 from storyloop.core.telling import Handover, PromptValues
 from storyloop.core.train import lane_worktree
 from storyloop.core.words import SameAgentRetryReason, Severity, StoryState
-from storyloop.ports import artifact_path
+from storyloop.ports.agents import artifact_path
 from storyloop.views.report import evidence_line
 from storyloop.views.rows import evidence_rows
 

@@ -18,7 +18,7 @@ from storyloop.core.review import is_review_open
 from storyloop.core.run_state import RunState
 from storyloop.core.stages import Asking, Closing, Describing, Work, can_be_left, is_calling
 from storyloop.core.words import RunStatus, StoryState
-from storyloop.ports import Request
+from storyloop.ports.journal import Request
 
 
 def can_be_stopped(work: Work) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from storyloop.core.policy import Policy
-from storyloop.ports import Secrets
+from storyloop.ports.texts import Secrets
 
 _T = TypeVar("_T")
 _SHORTEST = 8  # characters: nothing shorter is a secret

@@ -10,7 +10,7 @@ from storyloop.core.events import LimitLearned
 from storyloop.core.facts import Answered, CallReport, Failed, Failure
 from storyloop.core.run_state import RunState
 from storyloop.engine.hands import Hands
-from storyloop.ports import Limited, Seat
+from storyloop.ports.agents import Limited, Seat
 
 NO_SEAT = Seat(lambda: None)
 _GLANCE = 0.5  # seconds between two looks at whether a seat is free

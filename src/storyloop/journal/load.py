@@ -8,7 +8,7 @@ from storyloop.core.errors import UserError
 from storyloop.core.events import Event
 from storyloop.core.reduce import fold
 from storyloop.core.run_state import RunState
-from storyloop.ports import Journal
+from storyloop.ports.journal import Journal
 
 
 def load_state(journal: Journal, run_id: str) -> tuple[RunState, int]:

@@ -8,7 +8,7 @@ from storyloop.core.run_row import RunRow
 from storyloop.core.run_state import RunState
 from storyloop.journal.codec import Codec, Stored
 from storyloop.journal.snapshots import Scale, unpack
-from storyloop.ports import JournalConflict, Request
+from storyloop.ports.journal import JournalConflict, Request
 
 
 class MemoryJournal:

@@ -28,7 +28,7 @@ from storyloop.journal.database import (
 )
 from storyloop.journal.rows import select_rows, store_row
 from storyloop.journal.snapshots import Scale, program, unpack
-from storyloop.ports import JournalConflict, Request
+from storyloop.ports.journal import JournalConflict, Request
 
 _BATCH = 256
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from storyloop.ports import Limited, Seat
+from storyloop.ports.agents import Limited, Seat
 
 
 class FileAccounts:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from storyloop.ports import BranchState
+from storyloop.ports.repository import BranchState
 from storyloop.world.entering import own_branch
 from storyloop.world.git import Git
 from storyloop.world.survey import branch_state, discover, worktree_path

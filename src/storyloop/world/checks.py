@@ -16,7 +16,7 @@ from pathlib import Path
 from storyloop.core.errors import OperatorError
 from storyloop.core.evidence import COMMAND_NOT_FOUND, KILLED_IN_SHELL
 from storyloop.core.facts import Ending, Measured
-from storyloop.ports import CheckOrder, checks_dir
+from storyloop.ports.checks import CheckOrder, checks_dir
 from storyloop.world import process
 from storyloop.world.environment import allowed_environment
 from storyloop.world.process import Exit, Lost, Order, Supervised

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from storyloop.core.forge import ForgeTrouble, Trouble
 from storyloop.core.policy import ForgeKind, ForgePolicy
-from storyloop.ports import Forge
+from storyloop.ports.forge import Forge
 from storyloop.world.forge_api import Address, CliTransport, HttpTransport, Transport
 from storyloop.world.gitea import Gitea
 from storyloop.world.github import GitHub

@@ -21,7 +21,7 @@ import msgspec
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Finding, Pin
 from storyloop.core.forge import Pushed
-from storyloop.ports import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
+from storyloop.ports.repository import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import shown
 from storyloop.world.remotes import is_due, no_remote, require_other

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from storyloop.ports import Place
+from storyloop.ports.repository import Place
 from storyloop.world.files import clear_private, place_private
 
 HANDOVER = "handover.md"

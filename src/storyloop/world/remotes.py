@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from storyloop.core.forge import ForgeTrouble, Pushed, Trouble
-from storyloop.ports import PushOrder
+from storyloop.ports.repository import PushOrder
 from storyloop.world.git import LONGEST, Git, GitFailed
 
 _LOGIN = (

@@ -16,7 +16,7 @@ import msgspec
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
 from storyloop.core.forge import Pushed
-from storyloop.ports import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
+from storyloop.ports.repository import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
 from storyloop.world import entering, guard, index, remotes, scratch, worktree
 from storyloop.world.git import Git, GitFailed, shown
 from storyloop.world.workplace import Opened, Workplace, held, own_directory

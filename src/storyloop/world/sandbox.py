@@ -27,7 +27,7 @@ import msgspec
 
 from storyloop.core.errors import UserError
 from storyloop.core.policy import SandboxMode, SandboxPolicy
-from storyloop.ports import GitAccess
+from storyloop.ports.checks import GitAccess
 
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"), Path("/run"))
 # What must be seen for Python, this program and the resolver to work, wherever they are installed.

@@ -8,7 +8,7 @@ another commit of the same files.
 from collections.abc import Mapping
 from os import fsdecode
 
-from storyloop.ports import ScratchRef
+from storyloop.ports.repository import ScratchRef
 from storyloop.world import index
 from storyloop.world.git import Git
 from storyloop.world.workplace import Workplace

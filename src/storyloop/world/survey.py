@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from storyloop.core.errors import UserError
-from storyloop.ports import BranchState, CheckedOut, Clashes, Exists, Free
+from storyloop.ports.repository import BranchState, CheckedOut, Clashes, Exists, Free
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import Git, shown
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from storyloop.ports import SymbolsReader
+from storyloop.ports.texts import SymbolsReader
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser

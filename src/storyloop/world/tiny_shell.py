@@ -11,7 +11,7 @@ from collections.abc import Callable, MutableMapping
 
 from storyloop.core.evidence import COMMAND_NOT_FOUND
 from storyloop.core.facts import Ending, Measured
-from storyloop.ports import CheckOrder
+from storyloop.ports.checks import CheckOrder
 from storyloop.world.checks import REASONS, tail_of
 
 Files = MutableMapping[str, bytes]  # path relative to the worktree's root -> content

@@ -28,7 +28,7 @@ import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError
 from storyloop.core.facts import Finding
-from storyloop.ports import Place
+from storyloop.ports.repository import Place
 from storyloop.world.git import Git
 
 _PATIENCE = 600.0  # seconds that a git left behind by a dead Storyloop may still take

@@ -16,7 +16,7 @@ from typing import assert_never
 import msgspec
 
 from storyloop.core.errors import OperatorError, ProgrammerError, StoryloopError, UserError
-from storyloop.ports import CheckedOut, Clashes, Exists, Free, Place
+from storyloop.ports.repository import CheckedOut, Clashes, Exists, Free, Place
 from storyloop.world import guard, index
 from storyloop.world.files import PRIVATE, place_private
 from storyloop.world.git import IDENTITY, Git, GitFailed
