@@ -1,15 +1,24 @@
-"""For every test: nothing that the suite was started under reaches what it starts."""
+"""For every test: where its files are, how many run at once, and what the suite was started under does not reach it."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 
+_MEMORY = Path("/dev/shm")  # where nothing waits for a disk: what is flushed to it makes no difference to a test
+_ENOUGH = 4 << 30  # bytes
+
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many tests wait for a process, or for a moment to pass."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are processors: many tests wait for a process, or for a moment to pass."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -80,7 +80,8 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
 def prefix(fence: Fence) -> tuple[str, ...]:
     """The words before a command that put it inside."""
     closed = {*_PRIVATE, *fence.hidden}
-    shown = {path for path in fence.visible if closed.intersection(path.parents)}
+    hidden = {*closed, Path("/dev")}  # /dev/shm, too
+    shown = {path for path in fence.visible if hidden.intersection(path.parents)}
     mounts: dict[Path, tuple[str, ...]] = {
         Path("/"): ("--ro-bind", "/", "/"),
         Path("/dev"): ("--dev", "/dev"),
