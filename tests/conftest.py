@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 _MEMORY = Path("/dev/shm")  # where nothing waits for a disk: what is flushed to it makes no difference to a test
 _ENOUGH = 4 << 30  # bytes
 
@@ -16,6 +15,7 @@ if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are processors: many tests wait for a process, or for a moment to pass."""
     return (os.cpu_count() or 1) + 2

@@ -120,8 +120,8 @@ class Cut(BaseException):
 class Point(msgspec.Struct, frozen=True):
     """Where a process is cut: at the n-th call of a lane, before it takes effect or after.
 
-    Calls of the writer (the journal) and of the deeds under way run side by side; each lane's own order is the same
-    every time. All deeds are one lane, unless stories are worked on side by side: then each has its own.
+    Calls of the writer (the journal) and of the deeds under way may run side by side; each lane's own order is the
+    same every time. All deeds are one lane, unless stories are worked on side by side: then each has its own.
     """
 
     lane: str
@@ -147,6 +147,7 @@ class Knife:
         self._lock = threading.Lock()
         self._counts = Counter[str]()
         self._is_dead = False
+        self.doing = ""  # the deed whose turn it is, where they take turns
         self.points: list[Point] = []
 
     def call(self, lane: str, name: str, deed: Callable[[], Any]) -> Any:
@@ -178,7 +179,7 @@ class Sharp:
             return inner
 
         def call(*args: Any, **more: Any) -> Any:
-            lane = threading.current_thread().name if self._many else self._lane
+            lane = (self._knife.doing or threading.current_thread().name) if self._many else self._lane
             done = self._knife.call(lane, name, lambda: inner(*args, **more))
             return Sharp(done, self._knife, self._lane, many=self._many) if name in ("launch", "adopt") else done
 
@@ -254,10 +255,11 @@ class _Checks:
         return self._checks.run(replace(order, command=replace(order.command, run=line)), stop)
 
 
-class OneAfterTheOther:
-    """A crew without threads, whose switching would take most of the time: the oldest deed comes to its next fact."""
+class InTurn:
+    """A crew without threads, whose switching would take most of the time: each deed in turn comes to its next fact."""
 
-    def __init__(self) -> None:
+    def __init__(self, knife: Knife) -> None:
+        self._knife = knife
         self._under_way: list[tuple[Deed, Facts]] = []
         self._nudges = 0
 
@@ -268,21 +270,23 @@ class OneAfterTheOther:
         if self._nudges:
             self._nudges -= 1
             return Nudge()
-        deed, facts = self._under_way[0]
+        deed, facts = self._under_way.pop(0)
+        self._knife.doing = deed.effect.key
         error: BaseException | None = None
         try:
             if not deed.is_late:
-                return Fact(deed, next(facts))
+                fact = Fact(deed, next(facts))
+                self._under_way.append((deed, facts))
+                return fact
         except StopIteration:
             pass
         except BaseException as problem:  # noqa: BLE001 - the writer raises it
             error = problem
         facts.close()
-        del self._under_way[0]
         return End(deed, error)
 
     def go_on(self, deed: Deed) -> None:
-        """It does when news is asked for."""
+        """It does when its turn has come."""
 
     def nudge(self) -> None:
         self._nudges += 1
@@ -404,8 +408,8 @@ def _can_change(kind: type) -> bool:
 class MemoryWorld:
     """All of it in this process. It outlives every cut; each `service` is a new process in it."""
 
-    def __init__(self, journey: Journey, home: Path, *, step: float = 0.0) -> None:
-        self._journey, self.home = journey, home
+    def __init__(self, journey: Journey, home: Path, *, step: float = 0.0, threads: bool = True) -> None:
+        self._journey, self.home, self._threads = journey, home, threads
         self.prepared_run: Prepared | None = None
         self._ids = 0
         self.knives: list[Knife] = []  # of every process so far
@@ -461,7 +465,7 @@ class MemoryWorld:
                 journal=Sharp(self.journal, knife, "journal"),
                 survey=lambda cwd: _MemoryCheckout(cwd, self.repository),
                 hands=hands,
-                crew=Threads if many else OneAfterTheOther,
+                crew=Threads if self._threads else lambda: InTurn(knife),
                 templates=read_overrides,
                 lock=locks.__getitem__,
                 holder=lambda _: None,

@@ -1,15 +1,14 @@
 """Crash journeys: every journey in memory, its process ended at every instant, and resumed until it is over.
 
-A cut is a `BaseException` out of a port's call: nothing catches it, and the process makes no call any more behind it,
-from whatever thread. What is left is the world alone (repository, journal, agents' calls, papers), in which the next
-process resumes. Between two calls that change nothing the world stands still, so every world that a dead process can
-leave is tried by cutting behind each call that changes it. As nothing else is left, that world need not be come to
-anew for each cut: one uncut run leaves a twin of it behind each such call. For some journeys every call is really
-cut, before and behind.
+A cut is a `BaseException` out of a port's call: nothing catches it, and the process makes no call any more behind it.
+Deeds take turns here and need no threads. What is left is the world alone (repository, journal, agents' calls, papers),
+in which the next process resumes. Between two calls that change nothing the world stands still, so every world that a
+dead process can leave is tried by cutting behind each call that changes it. As nothing else is left, that world need
+not be come to anew for each cut: one uncut run leaves a twin of it behind each such call. For some journeys every call
+is really cut, before and behind.
 """
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Hashable
 from functools import partial
@@ -46,7 +45,7 @@ class Uncut:
         self.journey, self._homes = journey, (home / f"again-{number}" for number in count(1))
         self.left: list[Left] = []
         self._seen = set[Hashable]()
-        self.world = MemoryWorld(journey, home, step=STEP)
+        self.world = MemoryWorld(journey, home, step=STEP, threads=False)
         play = Play(journey, self.world)
         self._begin = twin_of(play)
         for number, act in enumerate(journey.act):
@@ -121,17 +120,12 @@ def world_of(play: Play) -> MemoryWorld:
 
 
 def survived(play: Play, act: Act) -> None:
-    """Do it until no cut is in its way any more; a process that was cut leaves no thread behind."""
-    others = set(threading.enumerate())
+    """Do it until no cut is in its way any more."""
     while True:
         try:
             play.act(act)
         except Cut:
             continue
-        finally:
-            for thread in set(threading.enumerate()) - others:
-                thread.join(5)
-                assert not thread.is_alive(), f"{thread.name} is left behind"
         return
 
 
