@@ -130,9 +130,11 @@ class Point(msgspec.Struct, frozen=True):
     after: bool = False
 
 
-# Methods that leave the world as it is; a snapshot is a cache, and guarding means nothing to a repository in memory.
+# Methods that leave the world as it is: a snapshot is a cache, or an object that nothing names yet, and guarding means
+# nothing to a repository in memory.
 READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "has_worktree", "tip", "tree_of", "changes"}
+    | {"snapshot"}
     | {"remains", "scratch_refs"}
     | {"additions", "diff", "merged", "limit"}
     | {"contents", "find", "get", "name", "guard", "end_left", "wait", "activity", "now"}

@@ -4,8 +4,8 @@ A cut is a `BaseException` out of a port's call: nothing catches it, and the pro
 Deeds take turns here and need no threads. What is left is the world alone (repository, journal, agents' calls, papers),
 in which the next process resumes. Between two calls that change nothing the world stands still, so every world that a
 dead process can leave is tried by cutting behind each call that changes it. As nothing else is left, that world need
-not be come to anew for each cut: one uncut run leaves a twin of it behind each such call. For some journeys every call
-is really cut, before and behind.
+not be come to anew for each cut: one uncut run leaves a twin of it behind each such call. For one journey every call is really cut,
+before and behind.
 """
 
 import random
@@ -25,8 +25,8 @@ from journeyworlds import READS, Cut, MemoryWorld, Point, likeness_of, twin_of
 JOURNEYS = {name: journey for name, journey in journeys().items() if journey.memory}
 STEP = 1.0  # seconds that pass with each look at the clock, so that what is dated twice is dated differently
 SEED = 20_260_301
-PAIRS = 6  # of cuts, for each journey,
-STOPS = 8  # and of a cut and a stop
+PAIRS = 4  # of cuts, for each journey,
+STOPS = 4  # and of a cut and a stop
 
 
 class Left(NamedTuple):
@@ -168,7 +168,7 @@ def test_a_run_that_is_killed_anywhere_comes_to_the_same(name: str, tmp_path: Pa
         uncut.check_stop(fact, left)
 
 
-@pytest.mark.parametrize("name", ["false-claim", "exhausted-commits"])
+@pytest.mark.parametrize("name", ["exhausted-commits"])
 def test_before_a_call_or_behind_it_is_all_the_same(name: str, tmp_path: Path) -> None:
     """Every call of every port, also those that only look."""
     uncut = Uncut(JOURNEYS[name], tmp_path)
