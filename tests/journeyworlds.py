@@ -154,11 +154,10 @@ class Knife:
 
     def call(self, lane: str, name: str, deed: Callable[[], Any]) -> Any:
         with self._lock:
-            self._counts[lane] += 1
-            before = Point(lane, self._counts[lane], name)
-            self._pass(before)
+            number = self._counts[lane] = self._counts[lane] + 1
+            self._pass(Point(lane, number, name))
             done = deed()
-            self._pass(replace(before, after=True))
+            self._pass(Point(lane, number, name, after=True))
             return done
 
     def _pass(self, point: Point) -> None:

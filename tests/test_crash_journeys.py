@@ -4,8 +4,8 @@ A cut is a `BaseException` out of a port's call: nothing catches it, and the pro
 Deeds take turns here and need no threads. What is left is the world alone (repository, journal, agents' calls, papers),
 in which the next process resumes. Between two calls that change nothing the world stands still, so every world that a
 dead process can leave is tried by cutting behind each call that changes it. As nothing else is left, that world need
-not be come to anew for each cut: one uncut run leaves a twin of it behind each such call. For one journey every call is really cut,
-before and behind.
+not be come to anew for each cut: one uncut run leaves a twin of it behind each such call. For one journey every call
+is really cut, before and behind.
 """
 
 import random
