@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from ctypes import CDLL
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_two_specs_of_one_branch_are_refused(user: User) -> None:
     assert user.asks("run", "--json", *specs(user, "a", "b")).code == 2
     assert user.asks("status", "--json").rows == []
     assert user.belongings().keys() >= before.keys()
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_a_signal_is_heard_whichever_thread_it_reaches(user: User, names: str) -> None:
+    """The kernel may give it to any, and Python hears it in the main thread alone."""
+    user.has_an_agent("exec sleep 60\n")
+    run = user.starts("run", *specs(user, *names))
+    until(
+        lambda: [row["machine_state"] for row in user.asks("status", "--json").rows] == ["running-agent"] * len(names)
+    )
+    other = max(int(path.name) for path in Path(f"/proc/{run.pid}/task").iterdir())
+    assert other != run.pid
+    assert CDLL(None).tgkill(run.pid, other, signal.SIGINT) == 0
+    assert ended(run).code == 130
 
 
 def test_a_signal_stops_them_all_and_they_are_resumed_together(user: User) -> None:

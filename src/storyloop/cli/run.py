@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
 
+_GLANCE = 0.5  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WORST_FIRST = (130, 143, 1, 2, 3, 4, 0)  # of several runs, the first of these that one has is the exit code
 
@@ -162,6 +163,8 @@ def driven(service: Service, drives: Sequence[tuple[Drive | RunState, Face]]) ->
             return _driven(service, *drives[0], caught)
         with ThreadPoolExecutor(len(drives)) as threads:
             begun = [threads.submit(_driven_beside, service, drive, face, caught) for drive, face in drives]
+            while wait(begun, timeout=_GLANCE).not_done:
+                pass  # whichever thread a signal reached: this one alone deals with it, and only when it is awake
         codes = {thread.result() for thread in begun}
         return next(code for code in _WORST_FIRST if code in codes)
     finally:
