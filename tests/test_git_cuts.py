@@ -1,4 +1,4 @@
-"""Cut anywhere: a journey is killed at each of its deeds in turn, resumed, and must come to what the uncut one came to.
+"""Cut anywhere: a journey is killed at every other of its deeds in turn, resumed, and comes to what the uncut one does.
 
 The journey runs in a child of a small program (the end of this file), because being killed is really being killed: the
 child sends itself SIGKILL when it is about to do its nth deed (start a process, write, rename or remove a file, make
@@ -160,8 +160,7 @@ def test_a_git_that_goes_on_after_its_storyloop_was_killed_is_waited_for(tmp_pat
 
 def cut_everywhere(directory: str, first: int) -> None:
     """The journey uncut, then with each step cut at every fourth deed in turn; prints the number of cuts."""
-    memory = Path("/dev/shm")  # where nothing waits for a disk: what is flushed to it makes no difference here
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else directory) as made:
+    with tempfile.TemporaryDirectory(dir=directory) as made:
         root = Path(made)
         env = isolated(root / "home")
         template(root / "template", env)

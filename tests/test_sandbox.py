@@ -523,7 +523,14 @@ def test_the_deeper_path_comes_later_so_that_it_counts() -> None:
 
 @pytest.mark.parametrize(
     ("visible", "shown"),
-    [("/tmp/home", True), ("/run/wrappers", True), ("/home/ada", False), ("/tmp", False), ("/", False)],
+    [
+        ("/tmp/home", True),
+        ("/dev/shm/home", True),
+        ("/run/wrappers", True),
+        ("/home/ada", False),
+        ("/tmp", False),
+        ("/", False),
+    ],
 )
 def test_only_what_lies_in_a_private_place_is_shown_again(visible: str, shown: bool) -> None:
     """And the private place itself stays private, whoever lives there."""

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
+from pkgutil import iter_modules
 from typing import Any, NoReturn
 
 _MOST = 1_000_000  # bytes of an order
@@ -77,12 +77,11 @@ def _opened(program: str) -> socket.socket:
 
 
 def _storyloop() -> Callable[[], object]:
-    import storyloop
+    from storyloop import cli
     from storyloop.cli.main import main
 
-    for module in walk_packages(storyloop.__path__, "storyloop."):  # most are imported when they are needed
-        if not module.name.endswith(("__main__", ".supervisor")):
-            import_module(module.name)
+    for module in iter_modules(cli.__path__):
+        import_module(f"storyloop.cli.{module.name}")
     return main
 
 

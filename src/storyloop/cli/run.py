@@ -24,7 +24,7 @@ from storyloop.views.estimate import estimate_line, estimate_of
 from storyloop.views.header import header, order_lines
 from storyloop.wiring import make_service
 
-_GLANCE = 0.5  # seconds
+_GLANCE = 0.5  # seconds until a signal is heard, at most
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WORST_FIRST = (130, 143, 1, 2, 3, 4, 0)  # of several runs, the first of these that one has is the exit code
 

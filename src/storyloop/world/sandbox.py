@@ -29,7 +29,7 @@ from storyloop.core.errors import UserError
 from storyloop.core.policy import SandboxMode, SandboxPolicy
 from storyloop.ports.checks import GitAccess
 
-_PRIVATE = (Path("/tmp"), Path("/var/tmp"), Path("/run"))
+_PRIVATE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run"))
 # What must be seen for Python, this program and the resolver to work, wherever they are installed.
 _RUNTIME = (
     sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), str(Path("/etc/resolv.conf").resolve().parent),
@@ -80,8 +80,7 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
 def prefix(fence: Fence) -> tuple[str, ...]:
     """The words before a command that put it inside."""
     closed = {*_PRIVATE, *fence.hidden}
-    hidden = {*closed, Path("/dev")}  # /dev/shm, too
-    shown = {path for path in fence.visible if hidden.intersection(path.parents)}
+    shown = {path for path in fence.visible if closed.intersection(path.parents)}
     mounts: dict[Path, tuple[str, ...]] = {
         Path("/"): ("--ro-bind", "/", "/"),
         Path("/dev"): ("--dev", "/dev"),
