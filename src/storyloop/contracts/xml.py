@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -28,6 +29,10 @@ _ELEMENT = "//xs:element[@name=$name]"
 # What XML allows and a terminal obeys: carriage returns by reference, DEL and the C1 controls.
 _UNPRINTABLE = dict.fromkeys([0x0D, *range(0x7F, 0xA0)])
 _ESCAPE = "in text, write < as &lt; and & as &amp;"
+
+# libxml2 sets up the types of schemas when the first is compiled, which two threads must not do at once: at best one is
+# refused as no schema, at worst the process dies.
+_COMPILING = Lock()
 
 _Lxml = Any  # the edge to lxml: its stubs keep the names of its classes private
 
@@ -177,7 +182,8 @@ class _Complaints:
         """Validate what the agent wrote, without its gift."""
         from lxml import etree
 
-        validator: _Lxml = etree.XMLSchema(self._schema)
+        with _COMPILING:
+            validator: _Lxml = etree.XMLSchema(self._schema)
         if not validator.validate(root):
             entries = islice(validator.error_log, _MAX_COMPLAINTS)
             raise Invalid(*(self._of_schema(entry, root) for entry in entries))
