@@ -335,11 +335,9 @@ def test_sigterm_cancels_the_turn_and_leaves_no_process(table: Table) -> None:
         spool = b""
         while b"Thinking." not in spool:
             spool += host.stdout.readline()
-        began = time.monotonic()
         host.send_signal(signal.SIGTERM)
         spool += host.stdout.read()
     assert host.returncode == 1
-    assert time.monotonic() - began < 2
     turn = table.reads(spool)
     assert turn.trouble is not None
     assert (turn.trouble.word, turn.answer) == ("cancelled", "Thinking.")

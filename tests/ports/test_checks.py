@@ -224,12 +224,10 @@ def test_a_check_that_was_killed_says_so(
 
 @pytest.mark.processes
 def test_stopping_ends_a_running_check(processes: Bench) -> None:
-    """Within a moment, and nothing is reported."""
+    """Long before it would end by itself, and nothing is reported."""
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
-    started = time.monotonic()
-    assert processes.checks.run(processes.order("sleep 60"), stop) is None
-    assert time.monotonic() - started < 5
+    assert processes.checks.run(processes.order("sleep 600"), stop) is None
 
 
 @pytest.mark.processes
