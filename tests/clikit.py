@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +43,7 @@ class User:
         self.place, self.home, self.repo, self.state = place, place / "home", place / "repo", place / "state"
         self.tmp = place / "tmp"
         self.tmp.mkdir(parents=True)
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[warm.Started] = []
         self.env = isolated(self.home) | {
             "STORYLOOP_HOME": str(self.state),
             "GIT_CONFIG_GLOBAL": str(self.home / ".gitconfig"),
@@ -95,26 +94,16 @@ class User:
         code, out, err = warm.ask([str(word) for word in words], cwd=cwd or self.repo, env=self.env | env)
         return Done(code, out.decode(), err.decode())
 
-    def starts(self, *words: str | Path, **env: str) -> subprocess.Popen[str]:
+    def starts(self, *words: str | Path, **env: str) -> warm.Started:
         """`storyloop words...` in the background."""
-        process = subprocess.Popen(
-            command(*words),
-            cwd=self.repo,
-            env=self.env | env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = warm.Started([str(word) for word in words], cwd=self.repo, env=self.env | env)
         self._started.append(process)
         return process
 
     def leaves(self) -> None:
         """Ends what a test that failed half-way has left in the background."""
         for process in self._started:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+            process.close()
 
     def git(self, *words: str) -> str:
         """Her own git, in her checkout."""
@@ -136,7 +125,7 @@ def command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "storyloop", *map(str, words)]
 
 
-def ended(process: subprocess.Popen[str]) -> Done:
+def ended(process: warm.Started) -> Done:
     """How a program that was started ended."""
     out, err = process.communicate(timeout=60)
     return Done(process.returncode, out, err)

@@ -8,8 +8,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from gitkit import files_of, git, isolated, make_repository
 from journeykit import BRANCH, told
 from storyloop.wiring import make_service
 from storyloop.world.process import MARK
+from warm import Started
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
 
@@ -45,7 +44,7 @@ class Home:
         self.env = isolated(path / "user") | {"STORYLOOP_HOME": str(path / "state"), "TMPDIR": str(path / "tmp")}
         make_repository(self.repository, {"base.txt": "base\n"}, env=self.env)
         self.archive = make_service(self.env)
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[Started] = []
         self.spec("test -f done.txt")
         self.config()
 
@@ -72,28 +71,20 @@ class Home:
 
     # --- what a user does -------------------------------------------------------------------------------
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "storyloop", *words],
-            cwd=self.repository,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *words: str) -> Started:
+        process = Started(words, cwd=self.repository, env=self.env, together=True)
         self.started.append(process)
         return process
 
-    def run(self) -> subprocess.Popen[str]:
+    def run(self) -> Started:
         return self.start("run", str(self.path / "spec.json"))
 
-    def run_to_the_gate(self) -> subprocess.Popen[str]:
+    def run_to_the_gate(self) -> Started:
         process = self.run()
         self.wait_for("at-the-gate")
         return process
 
-    def resume(self) -> subprocess.Popen[str]:
+    def resume(self) -> Started:
         return self.start("resume")
 
     def open_the_gate(self) -> None:
@@ -150,13 +141,13 @@ def until(holds: Callable[[], object], what: str, *, within: float = 30.0) -> No
         time.sleep(0.02)
 
 
-def ended(process: subprocess.Popen[str], *, within: float = 60.0) -> tuple[int, str]:
+def ended(process: Started, *, within: float = 60.0) -> tuple[int, str]:
     """Its exit status and what it printed."""
     output, _ = process.communicate(timeout=within)
     return process.returncode, output
 
 
-def kill(process: subprocess.Popen[str], signum: int = signal.SIGKILL) -> None:
+def kill(process: Started, signum: int = signal.SIGKILL) -> None:
     process.send_signal(signum)
 
 
@@ -181,8 +172,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ]
     finally:
         for process in home.started:
-            with process:  # its pipe, too, is closed
-                process.kill()
+            process.close()
         for left in home.marked():
             left.kill()
 
@@ -333,7 +323,7 @@ finished shipped""",
     )
 
 
-def await_progress(home: Home, process: subprocess.Popen[str]) -> None:
+def await_progress(home: Home, process: Started) -> None:
     known = len(home.facts())
     until(lambda: len(home.facts()) > known or process.poll() == 0, "a fact")
 
