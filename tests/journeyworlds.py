@@ -136,7 +136,7 @@ READS = frozenset(
     {"inbox", "read", "load_snapshot", "offer_snapshot", "rows", "has_worktree", "tip", "tree_of", "changes"}
     | {"snapshot"}
     | {"remains", "scratch_refs"}
-    | {"additions", "diff", "merged", "limit"}
+    | {"edits", "diff", "merged", "limit"}
     | {"contents", "find", "get", "name", "guard", "end_left", "wait", "activity", "now"}
 )
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from gitkit import commit_files, files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
+from storyloop.core.facts import Change, ChangeKind
 from storyloop.core.forge import ForgeTrouble, Trouble
 from storyloop.ports.repository import Author, Place, PushOrder, Snapshot
 from storyloop.world import remotes
@@ -104,7 +105,7 @@ def story(bench: Bench) -> str:
     settled = repository.settle(place, expected_tip=bench.base, label="call")
     repository.pin(place, tree=settled.tree, label="call", author=AUTHOR)
     assert repository.undo_changes(place, tree=settled.tree) == ()
-    assert repository.remove_creations(place, tree=settled.tree) == ()
+    assert repository.undo_changes(place, tree=settled.tree, creations=True) == ()
     commit = repository.commit(place, tree=settled.tree, parent=bench.base, author=AUTHOR)
     assert bench.new_files(commit) == {"new.txt"}
     assert repository.snapshot(place) == repository.tree_of(commit)
@@ -492,8 +493,7 @@ def test_a_check_can_do_no_more_than_an_agent(bench, misdeed):
     """What checks run was written by agents: what they do to git is undone before git looks, and told later."""
     tree = bench.settle().tree
     misdeed(bench)
-    bench.repository.undo_changes(bench.place, tree=tree)
-    bench.repository.remove_creations(bench.place, tree=tree)
+    bench.repository.undo_changes(bench.place, tree=tree, creations=True)
     assert bench.repository.snapshot(bench.place) == tree
     assert not (bench.tmp / "trapped").exists()
     assert bench.settle("later").findings != ()
@@ -507,7 +507,8 @@ def test_a_file_that_was_written_again_as_it_was_can_be_left_out_of_the_next_tre
     with_stray = bench.settle("stray").tree
     os.utime(stray, (time.time() + 60,) * 2)
     assert bench.settle("again").tree == with_stray != before
-    assert bench.repository.remove_creations(bench.place, tree=before) == ("stray.txt",)
+    undone = bench.repository.undo_changes(bench.place, tree=before, creations=True)
+    assert undone == (Change("stray.txt", ChangeKind.CREATED),)
     assert bench.repository.snapshot(bench.place) == before
 
 
@@ -692,7 +693,8 @@ def test_a_repository_that_a_check_made_is_removed_whole(bench):
     tree = bench.settle().tree
     nested(bench, "app", commit=True)
     assert bench.repository.undo_changes(bench.place, tree=tree) == ()
-    assert bench.repository.remove_creations(bench.place, tree=tree) == ("app/inner.txt",)
+    undone = bench.repository.undo_changes(bench.place, tree=tree, creations=True)
+    assert undone == (Change("app/inner.txt", ChangeKind.CREATED),)
     assert not (bench.root / "app").exists()
 
 
@@ -837,8 +839,7 @@ def test_files_directories_and_links_may_trade_places(bench):
         ".gitignore": "100644", "kept.txt/inner.txt": "100644", "new.txt": "100644", "src": "120000"
     }  # fmt: skip
     base = bench.repository.tree_of(bench.base)
-    bench.repository.undo_changes(bench.place, tree=base)
-    bench.repository.remove_creations(bench.place, tree=base)
+    bench.repository.undo_changes(bench.place, tree=base, creations=True)
     assert bench.repository.snapshot(bench.place) == base
     assert (outside / "old.py").read_text() == "outside\n"
 
@@ -880,7 +881,8 @@ assert bench.repository.snapshot(bench.place) == bench.repository.tree_of(bench.
 bench.write("locked/again.txt")
 (bench.root / "locked").chmod(0o500)
 base = bench.repository.tree_of(bench.base)
-assert bench.repository.remove_creations(bench.place, tree=base) == ("locked/again.txt",)
+undone = bench.repository.undo_changes(bench.place, tree=base, creations=True)
+assert [change.path for change in undone] == ["locked/again.txt"]
 bench.write("cache.log/module/file.txt")
 (bench.root / "cache.log/module").chmod(0o500)
 bench.repository.close_worktree(bench.place)
@@ -1145,9 +1147,8 @@ def test_a_story_starts_few_processes(fresh):
     fresh.write("new.txt")
     tree = fresh.settle().tree
     repository.pin(place, tree=tree, label="call", author=AUTHOR)
-    for _ in ("tests", "lint"):
-        assert repository.undo_changes(place, tree=tree) == ()
-    assert repository.remove_creations(place, tree=tree) == ()
+    for is_last in (False, True):
+        assert repository.undo_changes(place, tree=tree, creations=is_last) == ()
     repository.commit(place, tree=tree, parent=fresh.base, author=AUTHOR)
     assert 1 <= len(count.read_text()) <= 11
 

@@ -13,7 +13,7 @@ from gitkit import files_of, git, isolated, make_repository, write_file
 from storyloop.core.errors import OperatorError, UserError
 from storyloop.core.facts import Change, ChangeKind
 from storyloop.core.forge import ForgeTrouble, Pushed, Trouble
-from storyloop.ports.repository import Author, Place, PushOrder, Remains, Repository
+from storyloop.ports.repository import Author, Edited, Place, PushOrder, Remains, Repository
 from storyloop.world.memory_repository import MemoryRepository
 from storyloop.world.repository import GitRepository
 
@@ -370,13 +370,16 @@ def test_changes_name_kind_and_lines(world, repository, place):
     world.delete(place, "kept.txt")
     world.write(place, "image.png", b"\x89PNG\0\1")
     world.write(place, "empty", b"")
-    assert repository.changes(repository.tree_of(world.base), repository.snapshot(place)) == (
+    base, now = repository.tree_of(world.base), repository.snapshot(place)
+    counted = (
         Change("empty", ChangeKind.CREATED, 0),
         Change("image.png", ChangeKind.CREATED, None),
         Change("kept.txt", ChangeKind.DELETED, None),
         Change("moved.txt", ChangeKind.CREATED, 1),
         Change("src/old.py", ChangeKind.MODIFIED, 4),
     )
+    assert repository.changes(base, now, counted=True) == counted
+    assert repository.changes(base, now) == tuple(Change(change.path, change.kind) for change in counted)
 
 
 @pytest.mark.parametrize(
@@ -399,8 +402,9 @@ def test_any_file_name_is_kept_and_shown(world, repository, place, name, shown):
     world.write(place, path, b"content\n")
     tree = repository.snapshot(place)
     assert world.tree(tree) == {**BASE, path: b"content\n"}
-    assert repository.changes(repository.tree_of(world.base), tree) == (Change(shown, ChangeKind.CREATED, 1),)
-    assert repository.remove_creations(place, tree=repository.tree_of(world.base)) == (shown,)
+    base = repository.tree_of(world.base)
+    assert repository.changes(base, tree, counted=True) == (Change(shown, ChangeKind.CREATED, 1),)
+    assert repository.undo_changes(place, tree=base, creations=True) == (Change(shown, ChangeKind.CREATED),)
     assert world.files(place) == BASE
 
 
@@ -606,17 +610,21 @@ def test_pinned_work_is_merged_onto_what_has_landed_since(world, repository, pla
     assert world.files(place) == before
 
 
-def test_additions_are_the_lines_that_are_new(world, repository, place):
-    """Line by line, with the file they stand in; what is gone or binary is not told."""
+def test_edits_are_the_lines_that_came_and_went(world, repository, place):
+    """Line by line, with the file they stand in; what is binary is not told."""
     before = repository.snapshot(place)
     world.write(place, "src/old.py", BASE["src/old.py"] + b"key = 1\n++ plus\n")
     world.write(place, "new dir/new.txt", b"one\n+++ b/x\ntwo")
     world.delete(place, "kept.txt")
     after = repository.snapshot(place)
-    assert dict(repository.additions(before, after)) == {
-        "new dir/new.txt": b"one\n+++ b/x\ntwo", "src/old.py": b"key = 1\n++ plus",
-    }  # fmt: skip
-    assert list(repository.additions(after, after)) == []
+    came = [
+        Edited("kept.txt", b"", b"kept"),
+        Edited("new dir/new.txt", b"one\n+++ b/x\ntwo", b""),
+        Edited("src/old.py", b"key = 1\n++ plus", b""),
+    ]
+    assert list(repository.edits(before, after)) == came
+    assert list(repository.edits(after, before)) == [Edited(e.path, e.removed, e.added) for e in came]
+    assert list(repository.edits(after, after)) == []
 
 
 def test_contents_are_those_of_the_named_files_that_are_small_enough(world, repository, place):
@@ -665,7 +673,8 @@ def test_what_a_check_changed_is_undone_and_its_creations_left(world, repository
         Change("kept.txt", ChangeKind.DELETED), Change("work.py", ChangeKind.MODIFIED),
     )  # fmt: skip
     assert world.files(place) == {**BASE, "work.py": b"work\n", "coverage.xml": b"<coverage/>"}
-    assert repository.remove_creations(place, tree=tree) == ("coverage.xml",)
+    undone = repository.undo_changes(place, tree=tree, creations=True)
+    assert undone == (Change("coverage.xml", ChangeKind.CREATED),)
     assert repository.snapshot(place) == tree
 
 
@@ -676,8 +685,9 @@ def test_undoing_works_too_when_the_changes_were_looked_at_before(world, reposit
     world.write(place, "work.py", b"formatted\n")
     world.write(place, "out/coverage.xml", b"<coverage/>")
     assert repository.snapshot(place) != tree
-    assert repository.undo_changes(place, tree=tree) == (Change("work.py", ChangeKind.MODIFIED),)
-    assert repository.remove_creations(place, tree=tree) == ("out/coverage.xml",)
+    assert repository.undo_changes(place, tree=tree, creations=True) == (
+        Change("out/coverage.xml", ChangeKind.CREATED), Change("work.py", ChangeKind.MODIFIED),
+    )  # fmt: skip
     assert repository.snapshot(place) == tree
 
 
@@ -686,8 +696,7 @@ def test_a_check_that_changed_nothing_is_told_nothing(world, repository, place):
     world.write(place, "work.py", b"work\n")
     tree = repository.snapshot(place)
     world.write(place, "build/out.o", b"\0")
-    assert repository.undo_changes(place, tree=tree) == ()
-    assert repository.remove_creations(place, tree=tree) == ()
+    assert repository.undo_changes(place, tree=tree, creations=True) == ()
     assert "build/out.o" in world.files(place)
 
 

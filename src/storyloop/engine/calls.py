@@ -104,8 +104,8 @@ def _taken_stock(
         changed = hands.repository.changes(work.tree, settled.tree)
     else:
         changed, findings = (), (*findings, *_only_read(effect, work, settled.tree, pin, hands))
-    added = tuple(hands.repository.additions(work.tree, settled.tree)) if changed else ()
-    seen = noticed(changed, added, settled.tree, work, state, hands)
+    edited = tuple(hands.repository.edits(work.tree, settled.tree)) if changed else ()
+    seen = noticed(changed, edited, work, state)
     return CallEnded(
         key=f"{effect.key}/ended",
         at=hands.clock.now(),
@@ -117,7 +117,7 @@ def _taken_stock(
         pin=pin,
         changed=tuple(change.path for change in changed[:_MOST_CHANGED]),
         findings=findings,
-        secrets=secrets_in(added, hands.secrets),
+        secrets=secrets_in(edited, hands.secrets),
         suspicions=seen.suspicions,
         new_tests=seen.new_tests,
         clashes=tuple(_unreconciled(work, settled.tree, hands)),

@@ -168,7 +168,7 @@ def land_story(effect: LandStory, state: RunState, hands: Hands) -> Iterator[Eve
         author = Author(message=_message(state, landing, effect), at=landing.at)
         commit = repository.commit(place, tree=landing.tree, parent=progress.tip, author=author)
         tip, tip_tree = commit, landing.tree
-    changes = repository.changes(work.tree, tip_tree)
+    changes = repository.changes(work.tree, tip_tree, counted=True)
     yield StoryLanded(
         key=effect.key,
         at=hands.clock.now(),

@@ -9,8 +9,7 @@ from storyloop.ports.repository import Author
 
 def lay(tree: str, hands: Hands) -> None:
     """The worktree's files are those of this tree; ignored ones stay."""
-    hands.repository.undo_changes(hands.place, tree=tree)
-    hands.repository.remove_creations(hands.place, tree=tree)
+    hands.repository.undo_changes(hands.place, tree=tree, creations=True)
 
 
 def lay_alone(tree: str, hands: Hands, *, whence: str, label: str, at: datetime) -> tuple[Finding, ...]:

@@ -9,7 +9,7 @@ from storyloop.core.effects import RunCommand
 from storyloop.core.errors import ProgrammerError
 from storyloop.core.events import CommandMeasured, Event
 from storyloop.core.evidence import deserves_second_run
-from storyloop.core.facts import Change, Finding
+from storyloop.core.facts import Change, ChangeKind, Finding
 from storyloop.core.judge import owed_probes
 from storyloop.core.languages import belongs_to_tests
 from storyloop.core.progress import files_in_hand
@@ -48,15 +48,13 @@ def run_command(effect: RunCommand, state: RunState, hands: Hands, stop: threadi
     # Red before the work is what a proof should be, so only what gates is looked at twice.
     gates = not isinstance(effect.purpose, SettingUp | SettingUpLane | Probing)
     if first is not None and gates and deserves_second_run(first):
-        findings += _undo(effect, hands)
+        findings += _undo(effect, hands, creations=False)
         second = hands.checks.run(_order(effect, state, hands, "2"), stop)
         if second is None:
             return
     if first is None:
         return
-    findings += _undo(effect, hands)
-    if effect.tree is not None and owed == 1:
-        hands.repository.remove_creations(hands.place, tree=effect.tree)
+    findings += _undo(effect, hands, creations=owed == 1)
     if isinstance(effect.purpose, SettingUp | SettingUpLane) and owed == 1:
         findings += _after_set_up(effect.purpose, state, hands)
     yield CommandMeasured(
@@ -129,11 +127,12 @@ def _git_access(effect: RunCommand) -> GitAccess:
             return GitAccess.NOTHING
 
 
-def _undo(effect: RunCommand, hands: Hands) -> tuple[Finding, ...]:
+def _undo(effect: RunCommand, hands: Hands, *, creations: bool) -> tuple[Finding, ...]:
     """What a command changed in the tree's own files is put back; what it created stays until its round is over."""
     if effect.tree is None:
         return ()
-    changed = hands.repository.undo_changes(hands.place, tree=effect.tree)
+    undone = hands.repository.undo_changes(hands.place, tree=effect.tree, creations=creations)
+    changed = tuple(change for change in undone if change.kind is not ChangeKind.CREATED)
     if not changed:
         return ()
     detail = f"`{effect.command.run}` changed {_named(changed)}; that was undone."

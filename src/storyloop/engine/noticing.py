@@ -8,7 +8,7 @@ from storyloop.core.policy import NewTests, Tampering
 from storyloop.core.run_state import RunState
 from storyloop.core.stages import Work
 from storyloop.core.tampering import Edit, Proofs, new_tests, suspicions
-from storyloop.engine.hands import Hands
+from storyloop.ports.repository import Edited
 
 _MOST_FILES = 20
 _LONGEST_LINE = 500  # characters; nobody reads on behind them
@@ -21,32 +21,26 @@ class Noticed(NamedTuple):
     new_tests: tuple[str, ...] = ()
 
 
-def noticed(
-    changed: tuple[Change, ...],
-    added: Iterable[tuple[str, bytes]],
-    tree: str,
-    work: Work,
-    state: RunState,
-    hands: Hands,
-) -> Noticed:
-    """What the change from the work's beginning to `tree` holds; `added` are its lines."""
+def noticed(changed: tuple[Change, ...], edited: Iterable[Edited], work: Work, state: RunState) -> Noticed:
+    """What the change since the work's beginning holds; `edited` are its lines."""
     policy = state.effective_config()
     suspects, tries = policy.tampering is not Tampering.ALLOW, policy.new_tests is not NewTests.OFF
     if not changed or not (suspects or tries):
         return Noticed()
-    came, went = dict(added), dict(hands.repository.additions(tree, work.tree))
-    edits = [
-        Edit(path=c.path, kind=c.kind, added=_lines(came.get(c.path)), removed=_lines(went.get(c.path)))
-        for c in changed
-    ]
+    lines = {edit.path: (_lines(edit.added), _lines(edit.removed)) for edit in edited}
+    nothing = (_lines(b""), _lines(b""))
+    edits: list[Edit] = []
+    for change in changed:
+        added, removed = lines.get(change.path, nothing)
+        edits.append(Edit(path=change.path, kind=change.kind, added=added, removed=removed))
     return Noticed(
         suspicions=suspicions(edits, _proofs(work, state)) if suspects else (),
         new_tests=new_tests(edits)[:_MOST_FILES] if tries else (),
     )
 
 
-def _lines(data: bytes | None) -> tuple[str, ...]:
-    return tuple(line[:_LONGEST_LINE].decode(errors="replace") for line in (data or b"").split(b"\n"))
+def _lines(data: bytes) -> tuple[str, ...]:
+    return tuple(line[:_LONGEST_LINE].decode(errors="replace") for line in data.split(b"\n"))
 
 
 def _proofs(work: Work, state: RunState) -> Proofs:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from storyloop.core.policy import Policy
+from storyloop.ports.repository import Edited
 from storyloop.ports.texts import Secrets
 
 _T = TypeVar("_T")
@@ -43,7 +44,7 @@ def _clean(value: Any, secrets: Secrets) -> Any:
     return value
 
 
-def secrets_in(added: Iterable[tuple[str, bytes]], secrets: Secrets) -> tuple[str, ...]:
+def secrets_in(edited: Iterable[Edited], secrets: Secrets) -> tuple[str, ...]:
     """Which secrets stand in lines that are new, as `name in path`."""
-    found = (f"{name} in {path}" for path, lines in added for name in secrets.find(lines))
+    found = (f"{name} in {edit.path}" for edit in edited for name in secrets.find(edit.added))
     return tuple(islice(found, _MOST_TOLD))

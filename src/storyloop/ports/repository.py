@@ -122,6 +122,14 @@ class Checkout(Protocol):
         ...
 
 
+class Edited(msgspec.Struct, frozen=True):
+    """The lines of a text file that came, and those that went."""
+
+    path: str
+    added: bytes
+    removed: bytes
+
+
 class Merged(msgspec.Struct, frozen=True):
     """What a merge came to."""
 
@@ -210,12 +218,11 @@ class Repository(Protocol):
         """
         ...
 
-    def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
-        """Put files of `tree` that were changed or deleted back; what had changed comes back, creations left."""
-        ...
+    def undo_changes(self, place: Place, *, tree: str, creations: bool = False) -> tuple[Change, ...]:
+        """Put files of `tree` that were changed or deleted back; what had changed comes back.
 
-    def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
-        """Delete untracked, not ignored files that are not in `tree`; their paths come back."""
+        With `creations`, untracked, not ignored files that are not in `tree` are deleted, and come back as created.
+        """
         ...
 
     def ignore_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
@@ -251,12 +258,12 @@ class Repository(Protocol):
         """
         ...
 
-    def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
-        """What differs between two trees, by path; lines counted for created and modified text files."""
+    def changes(self, old_tree: str, new_tree: str, *, counted: bool = False) -> tuple[Change, ...]:
+        """What differs between two trees, by path; if wanted, with the lines of created and modified text files."""
         ...
 
-    def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
-        """The lines that `new_tree` has and `old_tree` has not, by path; without binary and very large files."""
+    def edits(self, old_tree: str, new_tree: str) -> Iterator[Edited]:
+        """The lines that only one of the trees has, by path; without binary and very large files."""
         ...
 
     def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:

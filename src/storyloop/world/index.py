@@ -15,7 +15,7 @@ for their helpers; their branches keep their commits, and their files are left o
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -127,22 +127,36 @@ def restore_changed(at: Workplace, tree: str) -> tuple[Change, ...]:
     for path in status.untracked:
         if path[:-1] in changed:  # a repository where a file of the tree belongs: nothing else is opened up here
             _open_up(at, path)
-    paths = b"".join(path + b"\0" for path in changed)
-    _accessibly(at, "checkout-index", "-u", "-f", "-q", "-z", "--stdin", stdin=paths)
+    _bring_back(at, changed)
     return tuple(Change(shown(path), kind) for path, kind in sorted(changed.items()))
 
 
-def remove_created(at: Workplace, tree: str) -> tuple[str, ...]:
-    """Untracked files that `tree` has not are gone, with the directories that they alone filled."""
+def put_back(at: Workplace, tree: str) -> tuple[Change, ...]:
+    """Index and files as `tree` has them, but for ignored ones; what was otherwise comes back."""
     hold_tree(at, tree)
-    created = [path for path in _status(at).untracked if not path.endswith(b"/")]
+    status = _status(at)
+    created = _remove_created(at, status)  # first: they may stand where a file or a directory of the tree belongs
+    if status.changed:
+        _bring_back(at, status.changed)
+    undone = status.changed | dict.fromkeys(created, ChangeKind.CREATED)
+    return tuple(Change(shown(path), kind) for path, kind in sorted(undone.items()))
+
+
+def _bring_back(at: Workplace, changed: Iterable[bytes]) -> None:
+    paths = b"".join(path + b"\0" for path in changed)
+    _accessibly(at, "checkout-index", "-u", "-f", "-q", "-z", "--stdin", stdin=paths)
+
+
+def _remove_created(at: Workplace, status: _Status) -> list[bytes]:
+    """Untracked files are gone, with the directories that they alone filled."""
+    created = [path for path in status.untracked if not path.endswith(b"/")]
     root = os.fsencode(at.root)
     for path in created:
         _unlink(at, os.path.join(root, path))
         above = os.path.dirname(path)
         while above and _remove_if_empty(os.path.join(root, above)):
             above = os.path.dirname(above)
-    return tuple(shown(path) for path in sorted(created))
+    return created
 
 
 def ignore_created(at: Workplace, tree: str) -> tuple[str, ...]:
@@ -183,7 +197,8 @@ def check_out(at: Workplace, tree: str) -> None:
     _forget(at)
     _accessibly(at, "read-tree", "--reset", "-u", tree)
     if at.opened.is_checkout:  # `clean` would take the user's empty directories along
-        remove_created(at, tree)
+        hold_tree(at, tree)
+        _remove_created(at, _status(at))
     else:
         _accessibly(at, "clean", "-f", "-d", "-q", f"--exclude=/{PRIVATE}")
     left = _status(at)

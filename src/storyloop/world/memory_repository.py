@@ -21,7 +21,7 @@ import msgspec
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Finding, Pin
 from storyloop.core.forge import Pushed
-from storyloop.ports.repository import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
+from storyloop.ports.repository import Author, Edited, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
 from storyloop.world.files import PRIVATE
 from storyloop.world.git import shown
 from storyloop.world.remotes import is_due, no_remote, require_other
@@ -174,7 +174,7 @@ class MemoryRepository:
                 return Pin(tree=tree, commit=kept, ref=ref)
             number += 1
 
-    def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
+    def undo_changes(self, place: Place, *, tree: str, creations: bool = False) -> tuple[Change, ...]:
         files, wanted = self._seat(place).files, self._trees[tree]
         changes = tuple(
             Change(_shown(path), ChangeKind.MODIFIED if path in files else ChangeKind.DELETED)
@@ -183,13 +183,11 @@ class MemoryRepository:
         )
         self._seat(place).tracked = set(wanted)
         files.update(wanted)
-        return changes
-
-    def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
-        created = self._created(place, tree)
+        created = self._created(place, tree) if creations else ()
         for path in created:
-            del self._seat(place).files[path]
-        return tuple(map(_shown, created))
+            del files[path]
+        undone = (*changes, *(Change(_shown(path), ChangeKind.CREATED) for path in created))
+        return tuple(sorted(undone, key=lambda change: os.fsencode(change.path)))
 
     def ignore_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
         wanted = self._trees[tree]
@@ -216,8 +214,7 @@ class MemoryRepository:
 
     def reset(self, place: Place, *, commit: str) -> None:
         tree = self.tree_of(commit)
-        self.undo_changes(place, tree=tree)
-        self.remove_creations(place, tree=tree)
+        self.undo_changes(place, tree=tree, creations=True)
         self.refs[f"refs/heads/{place.branch}"] = commit
 
     def move_back(self, place: Place, *, commit: str, tip: str, label: str) -> str:
@@ -236,21 +233,22 @@ class MemoryRepository:
         seat.tracked, seat.ignored = set(wanted), []
         self._bring_along(seat, copy)
 
-    def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
+    def changes(self, old_tree: str, new_tree: str, *, counted: bool = False) -> tuple[Change, ...]:
         old, new = self._trees[old_tree], self._trees[new_tree]
         return tuple(
-            Change(_shown(path), _kind(path in old, path in new), _lines(new.get(path)))
+            Change(_shown(path), _kind(path in old, path in new), _lines(new.get(path)) if counted else None)
             for path in sorted(old.keys() | new.keys(), key=os.fsencode)
             if old.get(path) != new.get(path)
         )
 
-    def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
+    def edits(self, old_tree: str, new_tree: str) -> Iterator[Edited]:
         old, new = self._trees[old_tree], self._trees[new_tree]
-        for path in sorted(new, key=os.fsencode):
-            known = old.get(path, b"").splitlines()
-            added = [line for line in new[path].splitlines() if line not in known]
-            if added:
-                yield _shown(path), b"\n".join(added)
+        for path in sorted(old.keys() | new.keys(), key=os.fsencode):
+            before, after = old.get(path, b"").splitlines(), new.get(path, b"").splitlines()
+            added = [line for line in after if line not in before]
+            removed = [line for line in before if line not in after]
+            if added or removed:
+                yield Edited(_shown(path), b"\n".join(added), b"\n".join(removed))
 
     def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
         for path, data in sorted(self._trees[tree].items(), key=lambda file: os.fsencode(file[0])):

@@ -16,7 +16,7 @@ import msgspec
 from storyloop.core.errors import OperatorError, ProgrammerError, UserError
 from storyloop.core.facts import Change, ChangeKind, Pin
 from storyloop.core.forge import Pushed
-from storyloop.ports.repository import Author, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
+from storyloop.ports.repository import Author, Edited, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
 from storyloop.world import entering, guard, index, remotes, scratch, worktree
 from storyloop.world.git import Git, GitFailed, shown
 from storyloop.world.workplace import Opened, Workplace, held, own_directory
@@ -112,13 +112,9 @@ class GitRepository:
                     return Pin(tree=tree, commit=kept, ref=ref)
                 number += 1
 
-    def undo_changes(self, place: Place, *, tree: str) -> tuple[Change, ...]:
+    def undo_changes(self, place: Place, *, tree: str, creations: bool = False) -> tuple[Change, ...]:
         with self._at(place) as at:
-            return index.restore_changed(at, tree)
-
-    def remove_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
-        with self._at(place) as at:
-            return index.remove_created(at, tree)
+            return (index.put_back if creations else index.restore_changed)(at, tree)
 
     def ignore_creations(self, place: Place, *, tree: str) -> tuple[str, ...]:
         with self._at(place) as at:
@@ -164,25 +160,29 @@ class GitRepository:
             guard.clear_leftovers(at)
             worktree.scrub(at, self.tree_of(commit), copy, checkout=self._checkout)
 
-    def changes(self, old_tree: str, new_tree: str) -> tuple[Change, ...]:
+    def changes(self, old_tree: str, new_tree: str, *, counted: bool = False) -> tuple[Change, ...]:
         if old_tree == new_tree:
             return ()
         kinds = _kinds(self._git, old_tree, new_tree)
-        there = [path for path, kind in kinds.items() if kind is not ChangeKind.DELETED]
+        there = [path for path, kind in kinds.items() if counted and kind is not ChangeKind.DELETED]
         lines: dict[bytes, int] = {}
         for start in range(0, len(there), _AT_ONCE):
             lines |= _line_counts(self._git, new_tree, there[start : start + _AT_ONCE])
         return tuple(Change(shown(path), kind, lines.get(path)) for path, kind in sorted(kinds.items()))
 
-    def additions(self, old_tree: str, new_tree: str) -> Iterator[tuple[str, bytes]]:
+    def edits(self, old_tree: str, new_tree: str) -> Iterator[Edited]:
         if old_tree == new_tree:
             return
         for part in self._patch(old_tree, new_tree, "--unified=0", "--no-renames").split(b"\ndiff --git "):
             head, _, hunks = part.partition(b"\n+++ ")
-            path, _, lines = hunks.partition(b"\n")
-            if head and path.rstrip(b"\t") != b"/dev/null":
-                added = (line[1:] for line in lines.split(b"\n") if line.startswith(b"+"))
-                yield shown(path.rstrip(b"\t").removeprefix(b"b/")), b"\n".join(added)
+            new, _, text = hunks.partition(b"\n")
+            if not new:
+                continue
+            is_gone = new.rstrip(b"\t") == b"/dev/null"
+            path = head.rpartition(b"\n--- a/")[2] if is_gone else new.removeprefix(b"b/")
+            lines = text.split(b"\n")
+            added, removed = (b"\n".join(line[1:] for line in lines if line[:1] == sign) for sign in (b"+", b"-"))
+            yield Edited(shown(path.rstrip(b"\t")), added, removed)
 
     def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
         if not paths:
