@@ -164,7 +164,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     home = Home(tmp_path)
     try:
         yield home
-        until(lambda: not home.marked(), "the end of every process", within=10)
+        until(lambda: not home.marked(), "the end of every process", within=30)
         assert list((tmp_path / "tmp").iterdir()) == []
         assert sorted(path.name for path in tmp_path.glob("repository*")) == [
             "repository",

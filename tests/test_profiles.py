@@ -342,7 +342,7 @@ def test_what_a_call_used_is_the_same_when_it_is_computed_again(desk: Desk) -> N
     desk.stand_in("codex", says(*codex_said(XML, tokens=8000)))
     order = desk.order("codex", session=session)
     once = desk.ask(order)
-    again = ProcessAgents(desk.environ).adopt(order).wait(5)
+    again = ProcessAgents(desk.environ).adopt(order).wait(30)
     assert again == once
     assert once.usage == Usage(input_tokens=2000, output_tokens=200)
 

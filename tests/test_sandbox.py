@@ -126,7 +126,7 @@ def ends(watched: Supervised) -> Exit:
 
 
 def comes(is_so: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not is_so() and time.monotonic() < until:
         time.sleep(0.02)
     return is_so()
@@ -376,7 +376,7 @@ def test_a_fenced_tree_dies_with_its_supervisor(yard: Yard, fence: Fence) -> Non
     tree = psutil.Process(watched.pid).children(recursive=True)
     os.kill(watched.pid, signal.SIGKILL)
     assert comes(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree))
-    ended = watched.wait(10)
+    ended = watched.wait(30)
     assert isinstance(ended, Lost)
     assert ended.swept == ()
 

@@ -371,7 +371,7 @@ def test_the_same_call_is_never_launched_twice(bench: Bench) -> None:
 
 def test_adopting_a_call_that_never_began_is_an_interruption(bench: Bench) -> None:
     """It is asked again, and nothing counts as failed."""
-    report = bench.agents("[[turn]]\nsteps = []").adopt(bench.order()).wait(1)
+    report = bench.agents("[[turn]]\nsteps = []").adopt(bench.order()).wait(30)
     assert report is not None
     assert report.outcome == Interrupted(reason="Nothing is left of the call that had begun.")
 
