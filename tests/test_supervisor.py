@@ -632,6 +632,20 @@ def test_a_sweep_ends_what_has_no_supervisor_any_more(bench: Bench) -> None:
         assert left.wait(30) == -signal.SIGKILL
 
 
+def test_a_sweep_finds_who_is_just_becoming_another_program(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment in `exec` a process shows no environment."""
+    asked: list[int] = []
+    environ = psutil.Process.environ
+
+    def blank_at_first(process: psutil.Process) -> dict[str, str]:
+        asked.append(process.pid)
+        return {} if asked.count(process.pid) == 1 else environ(process)
+
+    with bystander(**{MARK: str(bench.home / "calls" / "dead")}) as left:
+        monkeypatch.setattr(psutil.Process, "environ", blank_at_first)
+        assert [one.pid for one in sweep(bench.home)] == [left.pid]
+
+
 def test_a_sweep_spares_everybody_else(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Live calls, other state directories (also ones of a similar name), and who has no mark."""
     call = bench.launch("echo up; sleep 60")

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MARK = "STORYLOOP_CALL_DIR"
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 SWEEPS = 100  # looks at the process table before a sweep lets be what SIGKILL does not end
+_EXEC = 0.01  # seconds in which a process has become another program, and has its environment again
 RECORD_ROOM = b" " * 1024  # taken before the start: a disk that the agent fills cannot cost us the record
 HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
@@ -251,9 +252,7 @@ def _sweep(home: Path, *, spared: Callable[[Path], bool]) -> list[Swept]:
     for _ in range(SWEEPS):
         found = [process for process in psutil.process_iter() if process.pid not in ours]
         # Each was there before its call is looked at: what belongs to a dead call then is an orphan.
-        orphans = {
-            process: call_dir for process in found if (call_dir := _mark(process, home)) and not spared(call_dir)
-        }
+        orphans = {process: call_dir for process, call_dir in _marked(found, home).items() if not spared(call_dir)}
         if not orphans:
             break
         for process, call_dir in orphans.items():
@@ -264,15 +263,25 @@ def _sweep(home: Path, *, spared: Callable[[Path], bool]) -> list[Swept]:
     return list(swept.values())
 
 
-def _mark(process: "psutil.Process", home: Path) -> Path | None:
-    """The directory below `home` of the call that this process belongs to."""
+def _marked(processes: "Iterable[psutil.Process]", home: Path) -> "dict[psutil.Process, Path]":
+    """Those that belong to a call below `home`, and its directory."""
+    marks = {process: _mark(process) for process in processes}
+    blank = [process for process, mark in marks.items() if mark == ""]
+    if blank:  # some always are; but so is, for a moment, who is just becoming another program
+        time.sleep(_EXEC)
+        marks |= {process: _mark(process) for process in blank}
+    return {process: Path(mark) for process, mark in marks.items() if mark and Path(mark).is_relative_to(home)}
+
+
+def _mark(process: "psutil.Process") -> str | None:
+    """What its environment says, "" where it has none; None for who is not marked."""
     import psutil
 
     try:
-        mark = process.environ().get(MARK)
+        environ = process.environ()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
-    return Path(mark) if mark and Path(mark).is_relative_to(home) else None
+    return environ.get(MARK) if environ else ""
 
 
 def _spawn(call_dir: Path, order: Order, alive: int) -> subprocess.Popen[bytes]:
