@@ -771,7 +771,7 @@ def test_an_artifact_cannot_make_us_open_a_file(tmp_path: Path) -> None:
     assert isinstance(decode(Drain.STORY, text.encode()), DevelopmentResult)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -795,7 +795,7 @@ def test_decoding_never_fails(parts: list[str]) -> None:
         assert isinstance(decoded, DevelopmentResult | CommitMessage) or decoded.errors
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(VALID)), st.data())
 def test_decoding_never_fails_on_what_is_nearly_right(name: str, data: st.DataObject) -> None:
     """Tags, attributes and words of a valid artifact, some of them lost, doubled or exchanged."""

@@ -25,8 +25,8 @@ from journeyworlds import READS, Cut, MemoryWorld, Point, likeness_of, twin_of
 JOURNEYS = {name: journey for name, journey in journeys().items() if journey.memory}
 STEP = 1.0  # seconds that pass with each look at the clock, so that what is dated twice is dated differently
 SEED = 20_260_301
-PAIRS = 4  # of cuts, for each journey,
-STOPS = 4  # and of a cut and a stop
+PAIRS = 3  # of cuts, for each journey,
+STOPS = 3  # and of a cut and a stop
 
 
 class Left(NamedTuple):

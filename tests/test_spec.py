@@ -212,7 +212,7 @@ nasty = lines.map("\n".join)
     st.one_of(st.binary(), st.text().map(str.encode), nasty.map(str.encode)), st.sampled_from(["a.md", "a.json", "a"])
 )
 @example(b'{"userStories": [{"id": "a", "dependsOn": ["a", "b", "a"]}, {"id": "a", "dependsOn": [""]}]}', "a.json")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_whatever_a_file_holds_only_spec_errors_are_raised(content: bytes, name: str) -> None:
     """No text and no bytes make the parser raise anything else."""
     with suppress(SpecErrors):
@@ -235,7 +235,7 @@ json_stories = st.dictionaries(
         json_values | st.lists(json_stories, max_size=3),
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_json_of_any_shape_is_a_spec_that_can_be_written_again_or_spec_errors(decoded: object) -> None:
     """Wrong types in any place are told, never raised; what is accepted survives its own dump."""
     try:
@@ -247,8 +247,8 @@ def test_json_of_any_shape_is_a_spec_that_can_be_written_again_or_spec_errors(de
 
 @pytest.mark.parametrize("before", ["", "x ", "### ", "**", "- [ ] ", "  verify: `"])
 @pytest.mark.parametrize("repeated", [" ", "\t", "*", "-", "- ", "`", "`` ", "#", " #", "<!--", "\\", "**x:**", ": "])
-def test_a_megabyte_of_one_pattern_is_read_in_a_second(before: str, repeated: str) -> None:
-    """Reading is linear: no repetition makes a pattern of ours backtrack."""
+def test_a_megabyte_of_one_pattern_is_read(before: str, repeated: str) -> None:
+    """No repetition makes a pattern of ours backtrack, which would take hours."""
     text = STORY + before + repeated * (1_000_000 // len(repeated)) + " y"
     with suppress(SpecErrors):
         parse_spec(text.encode(), name="a.md")
@@ -258,7 +258,7 @@ def test_a_megabyte_of_one_pattern_is_read_in_a_second(before: str, repeated: st
     "repeated",
     ["### US-1: a\n", "- [ ] x\n", "  verify: `a`\n", "```\n", "~~~x\n", "a\n===\n", "## b\n", "\n- ", "  a\n"],
 )
-def test_as_many_lines_as_are_allowed_are_read_in_a_second(repeated: str) -> None:
+def test_as_many_lines_as_are_allowed_are_read(repeated: str) -> None:
     """The number of stories, criteria, fences or problems does not matter."""
     text = STORY + repeated * (19_990 // repeated.count("\n"))
     with suppress(SpecErrors):
@@ -287,7 +287,7 @@ def test_a_circle_and_a_chain_of_thousands_of_stories_are_no_trouble() -> None:
 
 
 @given(lines)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_what_was_read_from_markdown_reads_the_same_from_both_dumps(below: list[str]) -> None:
     """`spec export` loses nothing: not text that looks like structure, not code, not several lines."""
     try:
