@@ -1,8 +1,7 @@
 """What every forge promises of pull requests, however it is spoken to; and how each of its refusals is told."""
 
 import os
-import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from forgekit import World
@@ -159,12 +158,18 @@ def test_every_refusal_is_one_sentence(
 
 def test_the_end_of_a_limit_is_known(github_world: World) -> None:
     """In seconds from now, or as a moment."""
-    moment = int(time.time()) + 500
-    for headers in ({"retry-after": "500"}, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(moment)}):
+
+    def until(headers: dict[str, str]) -> datetime:
         github_world.twin.faults.append(Fault("POST", "/pulls$", 429, headers))
         with pytest.raises(ForgeTrouble) as refused:
             opened(github_world)
-        assert abs(refused.value.until - datetime.fromtimestamp(moment, UTC)).total_seconds() < 20
+        return refused.value.until
+
+    moment = datetime(2100, 1, 1, tzinfo=UTC)
+    reset = str(int(moment.timestamp()))
+    assert until({"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}) == moment
+    before, wait = datetime.now(UTC), timedelta(seconds=500)
+    assert before + wait <= until({"retry-after": "500"}) <= datetime.now(UTC) + wait
 
 
 def test_what_only_reads_is_asked_again(twin_world: World) -> None:
