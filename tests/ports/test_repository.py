@@ -404,6 +404,8 @@ def test_any_file_name_is_kept_and_shown(world, repository, place, name, shown):
     assert world.tree(tree) == {**BASE, path: b"content\n"}
     base = repository.tree_of(world.base)
     assert repository.changes(base, tree, counted=True) == (Change(shown, ChangeKind.CREATED, 1),)
+    assert list(repository.edits(base, tree)) == [Edited(shown, b"content", b"")]
+    assert list(repository.edits(tree, base)) == [Edited(shown, b"", b"content")]
     assert repository.undo_changes(place, tree=base, creations=True) == (Change(shown, ChangeKind.CREATED),)
     assert world.files(place) == BASE
 

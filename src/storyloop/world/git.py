@@ -212,6 +212,16 @@ def shown(path: bytes) -> str:
     return '"' + "".join(_QUOTED.get(byte) or _octal(byte) for byte in path) + '"'
 
 
+def unquoted(path: bytes) -> bytes:
+    """A path that git has written where it quotes, in a patch for example."""
+    if not path.startswith(b'"'):
+        return path
+    return re.sub(rb"\\([0-7]{3}|.)", lambda found: _PLAIN.get(found[1]) or bytes([int(found[1], 8)]), path[1:-1])
+
+
+_PLAIN = {
+    b'"': b'"', b"\\": b"\\", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v",
+}  # fmt: skip
 _QUOTED = {ord('"'): '\\"', ord("\\"): "\\\\", 9: "\\t", 10: "\\n", 13: "\\r"}
 
 

@@ -18,7 +18,7 @@ from storyloop.core.facts import Change, ChangeKind, Pin
 from storyloop.core.forge import Pushed
 from storyloop.ports.repository import Author, Edited, Merged, Place, PushOrder, Remains, ScratchRef, Snapshot
 from storyloop.world import entering, guard, index, remotes, scratch, worktree
-from storyloop.world.git import Git, GitFailed, shown
+from storyloop.world.git import Git, GitFailed, shown, unquoted
 from storyloop.world.workplace import Opened, Workplace, held, own_directory
 
 _EMPTY_TREE = {
@@ -175,14 +175,14 @@ class GitRepository:
             return
         for part in self._patch(old_tree, new_tree, "--unified=0", "--no-renames").split(b"\ndiff --git "):
             head, _, hunks = part.partition(b"\n+++ ")
-            new, _, text = hunks.partition(b"\n")
-            if not new:
+            if not hunks:
                 continue
-            is_gone = new.rstrip(b"\t") == b"/dev/null"
-            path = head.rpartition(b"\n--- a/")[2] if is_gone else new.removeprefix(b"b/")
+            old, (new, _, text) = head.rpartition(b"\n--- ")[2], hunks.partition(b"\n")
+            named = (old if new.rstrip(b"\t") == b"/dev/null" else new).rstrip(b"\t")
+            path = unquoted(named)[len(b"a/") :]
             lines = text.split(b"\n")
             added, removed = (b"\n".join(line[1:] for line in lines if line[:1] == sign) for sign in (b"+", b"-"))
-            yield Edited(shown(path.rstrip(b"\t")), added, removed)
+            yield Edited(shown(path), added, removed)
 
     def contents(self, tree: str, paths: Sequence[str], *, most: int) -> Iterator[tuple[str, bytes]]:
         if not paths:
