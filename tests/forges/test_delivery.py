@@ -393,7 +393,7 @@ def test_a_kill_at_any_call_to_the_forge_leaves_one_pull_request(
 
 @pytest.mark.processes
 def test_an_interrupt_does_not_wait_for_a_slow_forge(shops: Callable[..., Shop]) -> None:
-    """Not until the request gives up, after half a minute; and the run goes on later."""
+    """It leaves before the request gives up, after half a minute; and the run goes on later."""
     shop = shops()
     shop.twin.faults.append(Fault("POST", "", 0, seconds=600.0))
     process = shop.user.starts("run", SPEC, "--pr")
